@@ -1,0 +1,55 @@
+// The uniform quantization grid: the only definition of scale, zero point, rounding and clamping. RTN, GPTQ, the
+// kernels and their tests all use it. Source: IST-DASLab/gptq quant.py, in its order of operations: fp32 with
+// correctly rounded division, because symmetric grids put the largest negative weight exactly on a rounding tie
+// (w / s = -7.5), where a reciprocal would pick another code.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+namespace ptq {
+
+// What a row (or a group of a row) is rounded to. bits 2..8.
+struct GridSpec {
+  int bits = 4;
+  bool symmetric = true;
+  bool mse = false;  // shrink the range to minimise sum |q - w|^2.4 (reference: maxshrink 0.8, 100 steps)
+
+  int levels() const { return (1 << bits) - 1; }  // the largest code
+};
+
+// w_hat = scale * (code - zero), code in 0..levels.
+struct GridPoint {
+  float scale;
+  float zero;
+};
+
+// The grid of the closed range [lo, hi], which is widened to contain 0.
+inline GridPoint grid_of_range(float lo, float hi, const GridSpec& spec) {
+  const auto levels = static_cast<float>(spec.levels());
+  lo = std::min(lo, 0.0f);
+  hi = std::max(hi, 0.0f);
+  if (spec.symmetric) {
+    hi = std::max(std::fabs(lo), hi);
+    if (lo < 0.0f) lo = -hi;  // an all-positive slice keeps lo = 0, as the reference does
+  }
+  if (lo == 0.0f && hi == 0.0f) {
+    lo = -1.0f;
+    hi = 1.0f;
+  }
+  const float scale = (hi - lo) / levels;
+  const float zero = spec.symmetric ? (levels + 1.0f) / 2.0f : std::nearbyint(-lo / scale);
+  return {scale, zero};
+}
+
+inline float code_of(float w, GridPoint g, float levels) {
+  return std::clamp(std::nearbyint(w / g.scale) + g.zero, 0.0f, levels);
+}
+
+inline float value_of(float code, GridPoint g) { return g.scale * (code - g.zero); }
+
+// Symmetric int8 with 127 levels on each side (absmax), per row: SmoothQuant fake_quant.py.
+inline float int8_scale(float absmax) { return std::max(absmax, 1e-5f) / 127.0f; }
+
+}  // namespace ptq

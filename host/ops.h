@@ -1,0 +1,202 @@
+// Ops: the vocabulary of the program. The transformer, the quantizers and the evaluation are written once against
+// this interface; a backend (host/cpu, cuda) implements it.
+//
+// Letters: T tokens, D model width, F feed-forward width, H query heads, K key/value heads, C head size,
+// V vocabulary, N output rows of a linear, I input columns of a linear, G groups per row, R rows.
+//
+// Contracts of every method
+//  * Tensors are row-major and live where the backend keeps them (to_device / to_host move them).
+//  * Outputs come first, are allocated by the caller and must not overlap inputs unless the comment says so.
+//  * Activations are f32, bf16 or f16 ("compute dtype"); arithmetic is fp32 or better, rounded once at the output.
+//  * The result of a row (token) depends on that row and its segment only, never on what else is in the batch,
+//    nor on the number of threads: same inputs, same bits.
+//  * Wrong shapes or dtypes are internal errors (exit 70): the layers above have validated their input.
+//  * Work is ordered as called. A backend may run asynchronously; to_host and synchronize wait.
+#pragma once
+
+#include "host/grid.h"
+#include "host/tensor.h"
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace ptq {
+
+// Sequences lie end to end in one token array. Segment s covers tokens [begin, end); token i of it attends to
+// tokens begin..i and, if prefix >= 0, to the whole of segment `prefix`, which comes earlier and has no prefix
+// itself. Positions continue after the prefix.
+struct Segment {
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+  std::int32_t prefix = -1;
+};
+
+enum class NormKind : std::uint8_t { layer, rms };
+
+// layer: (x - mean) * rsqrt(var + eps) * w + b      rms: x * rsqrt(mean(x^2) + eps) * w
+struct NormSpec {
+  NormKind kind = NormKind::rms;
+  float epsilon = 1e-5f;
+  bool one_plus_weight = false;       // Gemma: gain is 1 + w
+  bool round_before_weight = false;   // Llama: x * rsqrt(..) is rounded to the compute dtype before the gain
+};
+
+enum class Activation : std::uint8_t { relu, silu, gelu_tanh, gelu_erf };
+enum class RopeStyle : std::uint8_t { half_split, interleaved };
+
+struct AttentionSpec {
+  int heads = 0;               // H
+  int kv_heads = 0;            // K; query head h reads key/value head h / (H / K)
+  int head_dim = 0;            // C
+  float scale = 0.0f;          // scores are multiplied by it
+  float soft_cap = 0.0f;       // > 0: scores = cap * tanh(scores / cap), before the mask
+  std::int32_t window = 0;     // > 0: token i sees tokens j with i - window < j <= i
+};
+
+// The head's output transformation: logits = cap(scale * x W^T).
+struct LogitSpec {
+  float scale = 1.0f;
+  float soft_cap = 0.0f;
+};
+
+// How the weight of a linear is stored and multiplied.
+enum class WeightFormat : std::uint8_t {
+  f32,
+  bf16,  // bf16 x bf16 products, fp32 accumulation
+  f16,   // stored as f16, multiplied in fp32
+  s8,    // int8 codes with a scale per output row; takes int8 activations (Int8Rows)
+};
+
+// A linear's weight in the backend's own layout. Immutable; freed by its destructor.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual std::int64_t out_features() const = 0;  // N
+  virtual std::int64_t in_features() const = 0;   // I
+  virtual WeightFormat format() const = 0;
+  virtual std::size_t bytes() const = 0;
+};
+using WeightPtr = std::shared_ptr<const Weight>;
+
+// Rows quantized to int8: x ~= codes * scale, scale = max(absmax, 1e-5) / 127 (SmoothQuant, per-token dynamic).
+struct Int8Rows {
+  Tensor codes;   // [T, I] i8
+  Tensor scales;  // [T] f32
+};
+
+// One token's score: log softmax(logits of row `row`)[target].
+struct Target {
+  std::int32_t row;
+  std::int32_t token;
+};
+
+// GPTQ column sweep (spec A.5), all columns already in processing order.
+struct SweepSpec {
+  GridSpec grid;
+  std::int64_t group = -1;     // columns per group; -1: one grid per row, taken from W before the sweep
+  int block = 128;             // lazy update block; visible in results when group != block (spec A.5)
+};
+
+struct GroupedCodes {
+  Tensor codes;    // [N, I] u8
+  Tensor scales;   // [N, G] f32
+  Tensor zeros;    // [N, G] f32
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual std::string description() const = 0;  // "cpu: oneDNN 2.6.3, avx512_core_amx, 2 threads"
+
+  // --- memory ------------------------------------------------------------------------------------------------
+  virtual Tensor empty(DType dtype, Shape shape) = 0;
+  virtual Tensor to_device(const Tensor& host) = 0;  // may alias on the CPU
+  virtual Tensor to_host(const Tensor& device) = 0;  // may alias on the CPU
+  virtual void synchronize() = 0;
+
+  // --- elementwise and row-wise: memory bound ----------------------------------------------------------------
+  // y[t] = table[ids[t]] * scale.   y [T,D], ids [T] i32 (0 <= id < V), table [V,D]
+  virtual void embed(const Tensor& y, const Tensor& ids, const Tensor& table, float scale) = 0;
+
+  // x[t] += table[index[t]].        x [T,D], index [T] i32, table [P,D]
+  virtual void add_rows(const Tensor& x, const Tensor& index, const Tensor& table) = 0;
+
+  // y[r] = norm(x[r]).              x, y [R,D] (may be the same); w, b [Q,D]: row r uses gain r % Q (Q = 1, or one
+  // gain per head); b may be empty. 7 R D flops.
+  virtual void norm(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const NormSpec& spec) = 0;
+
+  // Rotates each head of x in place. x [T, heads*C], cos and sin [T, P] f32 with 2P <= C: the first 2P dimensions
+  // of a head turn, the rest stays. half_split pairs (i, i+P), interleaved pairs (2i, 2i+1).
+  virtual void rope(const Tensor& x, const Tensor& cos, const Tensor& sin, int heads, RopeStyle style) = 0;
+
+  // y = act(gate) * up, or act(gate) when up is empty. [T,F], y may be gate.
+  virtual void activate(const Tensor& y, const Tensor& gate, const Tensor& up, Activation act) = 0;
+
+  virtual void add(const Tensor& x, const Tensor& y) = 0;  // x += y
+
+  // y[r] = x[rows[r]].              y [R,D], rows [R] i32
+  virtual void gather_rows(const Tensor& y, const Tensor& x, const Tensor& rows) = 0;
+
+  // Number of elements that are NaN or infinite.
+  virtual std::int64_t count_nonfinite(const Tensor& x) = 0;
+
+  // --- products: compute bound -------------------------------------------------------------------------------
+  // Lays out W [N,I] (host, f32/bf16/f16) for linear(). For s8: per-row absmax/127 codes are computed here.
+  virtual WeightPtr pack(const Tensor& w, WeightFormat format) = 0;
+
+  // y = x W^T + b.                  y [T,N], x [T,I], b [N] f32 or empty. 2 T N I flops.
+  virtual void linear(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) = 0;
+
+  // Per-token dynamic int8 (spec C.4).  x [T,I] -> codes, scales
+  virtual Int8Rows quantize_rows(const Tensor& x) = 0;
+
+  // y = diag(x.scales) (codes_x codes_w^T) diag(w.scales) + b, s8 x s8 -> s32 exactly.
+  virtual void linear_s8(const Tensor& y, const Int8Rows& x, const Weight& w, const Tensor& b) = 0;
+
+  // o = softmax(mask(cap(scale * q k^T))) v per head and segment, online softmax, nothing of size T x T is stored.
+  // o, q [T, H*C], k, v [T, K*C]
+  virtual void attention(const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v,
+                         std::span<const Segment> segments, const AttentionSpec& spec) = 0;
+
+  // y = logits of every row.        y [R,V] f32, x [R,D]
+  virtual void logits(const Tensor& y, const Tensor& x, const Weight& w, const LogitSpec& spec) = 0;
+
+  // log p(target) for every (row, token), natural logarithm; logits of a row exist only a panel at a time.
+  // x [R,D]; targets sorted by row or not; the result has one double per target.
+  virtual std::vector<double> token_logprobs(const Tensor& x, std::span<const Target> targets, const Weight& w,
+                                             const LogitSpec& spec) = 0;
+
+  // --- quantization ------------------------------------------------------------------------------------------
+  // H += X^T X (upper triangle valid).   H [I,I] f32, X [T,I] compute dtype. T I^2 flops (symmetric).
+  virtual void gram(const Tensor& h, const Tensor& x) = 0;
+
+  // The upper factor U of H^-1 (H^-1 = U^T U) from the upper triangle of the damped H, which is overwritten by U
+  // (the strict lower triangle becomes 0). One Cholesky of the index-reversed matrix and one triangular inverse;
+  // H^-1 is never formed. Returns false if H is not positive definite in the given precision; H is then destroyed.
+  // H [I,I] f32, or f64 for the retry.
+  virtual bool factor_inverse(const Tensor& h) = 0;
+
+  // The grids of W without rounding it: scales, zeros [N,G], one per `group` columns (-1: whole row).
+  virtual void group_grids(const Tensor& scales, const Tensor& zeros, const Tensor& w, const GridSpec& grid,
+                           std::int64_t group) = 0;
+
+  // Rounds W [N,I] f32 in place to the given grids; g_idx [I] i32 names each column's group. codes [N,I] u8.
+  virtual void round_to_grids(const Tensor& w, const Tensor& codes, const Tensor& scales, const Tensor& zeros,
+                              const Tensor& g_idx) = 0;
+
+  // GPTQ (spec A.5): W [N,I] f32 in processing order is replaced by its quantized values, errors fed forward through
+  // U [I,I]. With fixed_grids (static groups, or g = -1) `out.scales/zeros` are inputs and g_idx [I] i32 names each
+  // column's group; otherwise group parameters come from the error-updated W at each group start and are written.
+  // row_error [N] f64: sum over columns of (w - q)^2 / U_jj^2 / 2.
+  virtual void gptq_sweep(const Tensor& w, const GroupedCodes& out, const Tensor& row_error, const Tensor& u,
+                          const SweepSpec& spec, bool fixed_grids, const Tensor& g_idx) = 0;
+};
+
+// The CPU backend. threads = 0: all cores.
+std::unique_ptr<Ops> make_cpu_ops(int threads = 0);
+
+}  // namespace ptq

@@ -14,15 +14,15 @@ namespace ptq {
 // Exit codes of the command line (sysexits.h where it has one; 76 is ours).
 enum class Exit : int {
   ok = 0,
-  usage = 2,       // the command line itself is wrong
-  data = 65,       // malformed input
-  missing = 66,    // an input file, tensor or data set is not there
-  device = 69,     // no such device
-  internal = 70,   // a bug of this program
-  create = 73,     // an output cannot be created
-  io = 74,         // reading or writing failed (disk full, I/O error)
-  again = 75,      // out of memory or interrupted: rerun
-  numerics = 76,   // singular Hessian, non-finite activation
+  usage = 2,      // the command line itself is wrong
+  data = 65,      // malformed input
+  missing = 66,   // an input file, tensor or data set is not there
+  device = 69,    // no such device
+  internal = 70,  // a bug of this program
+  create = 73,    // an output cannot be created
+  io = 74,        // reading or writing failed (disk full, I/O error)
+  again = 75,     // out of memory or interrupted: rerun
+  numerics = 76,  // singular Hessian, non-finite activation
 };
 
 class Error : public std::runtime_error {

@@ -10,6 +10,8 @@
 //  * Activations are f32, bf16 or f16 ("compute dtype"); arithmetic is fp32 or better, rounded once at the output.
 //  * The result of a row (token) depends on that row and its segment only, never on what else is in the batch,
 //    nor on the number of threads: same inputs, same bits.
+//  * Gains and biases (w, b of norm, b of linear) are f32 whatever the compute dtype; tables (embed, add_rows) are of
+//    any float dtype, independent of y.
 //  * Wrong shapes or dtypes are internal errors (exit 70): the layers above have validated their input.
 //  * Work is ordered as called. A backend may run asynchronously; to_host and synchronize wait.
 #pragma once
@@ -40,20 +42,20 @@ enum class NormKind : std::uint8_t { layer, rms };
 struct NormSpec {
   NormKind kind = NormKind::rms;
   float epsilon = 1e-5f;
-  bool one_plus_weight = false;       // Gemma: gain is 1 + w
-  bool round_before_weight = false;   // Llama: x * rsqrt(..) is rounded to the compute dtype before the gain
+  bool one_plus_weight = false;      // Gemma: gain is 1 + w
+  bool round_before_weight = false;  // Llama: x * rsqrt(..) is rounded to the compute dtype before the gain
 };
 
 enum class Activation : std::uint8_t { relu, silu, gelu_tanh, gelu_erf };
 enum class RopeStyle : std::uint8_t { half_split, interleaved };
 
 struct AttentionSpec {
-  int heads = 0;               // H
-  int kv_heads = 0;            // K; query head h reads key/value head h / (H / K)
-  int head_dim = 0;            // C
-  float scale = 0.0f;          // scores are multiplied by it
-  float soft_cap = 0.0f;       // > 0: scores = cap * tanh(scores / cap), before the mask
-  std::int32_t window = 0;     // > 0: token i sees tokens j with i - window < j <= i
+  int heads = 0;            // H
+  int kv_heads = 0;         // K; query head h reads key/value head h / (H / K)
+  int head_dim = 0;         // C
+  float scale = 0.0f;       // scores are multiplied by it
+  float soft_cap = 0.0f;    // > 0: scores = cap * tanh(scores / cap), before the mask
+  std::int32_t window = 0;  // > 0: token i sees tokens j with i - window < j <= i
 };
 
 // The head's output transformation: logits = cap(scale * x W^T).
@@ -96,14 +98,14 @@ struct Target {
 // GPTQ column sweep (spec A.5), all columns already in processing order.
 struct SweepSpec {
   GridSpec grid;
-  std::int64_t group = -1;     // columns per group; -1: one grid per row, taken from W before the sweep
-  int block = 128;             // lazy update block; visible in results when group != block (spec A.5)
+  std::int64_t group = -1;  // columns per group; -1: one grid per row, taken from W before the sweep
+  int block = 128;          // lazy update block; visible in results when group != block (spec A.5)
 };
 
 struct GroupedCodes {
-  Tensor codes;    // [N, I] u8
-  Tensor scales;   // [N, G] f32
-  Tensor zeros;    // [N, G] f32
+  Tensor codes;   // [N, I] u8
+  Tensor scales;  // [N, G] f32
+  Tensor zeros;   // [N, G] f32
 };
 
 class Ops {
@@ -184,9 +186,10 @@ class Ops {
   virtual void group_grids(const Tensor& scales, const Tensor& zeros, const Tensor& w, const GridSpec& grid,
                            std::int64_t group) = 0;
 
-  // Rounds W [N,I] f32 in place to the given grids; g_idx [I] i32 names each column's group. codes [N,I] u8.
+  // Rounds W [N,I] f32 in place to the given grids; g_idx [I] i32 names each column's group. codes [N,I] u8. Only
+  // grid.levels() is used of `grid`.
   virtual void round_to_grids(const Tensor& w, const Tensor& codes, const Tensor& scales, const Tensor& zeros,
-                              const Tensor& g_idx) = 0;
+                              const Tensor& g_idx, const GridSpec& grid) = 0;
 
   // GPTQ (spec A.5): W [N,I] f32 in processing order is replaced by its quantized values, errors fed forward through
   // U [I,I]. With fixed_grids (static groups, or g = -1) `out.scales/zeros` are inputs and g_idx [I] i32 names each

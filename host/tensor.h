@@ -22,14 +22,38 @@ enum class Place : std::uint8_t { host, device };
 
 template <class T>
 struct dtype_of;
-template <> struct dtype_of<float> { static constexpr DType value = DType::f32; };
-template <> struct dtype_of<double> { static constexpr DType value = DType::f64; };
-template <> struct dtype_of<bf16> { static constexpr DType value = DType::bf16; };
-template <> struct dtype_of<f16> { static constexpr DType value = DType::f16; };
-template <> struct dtype_of<std::int8_t> { static constexpr DType value = DType::i8; };
-template <> struct dtype_of<std::uint8_t> { static constexpr DType value = DType::u8; };
-template <> struct dtype_of<std::int32_t> { static constexpr DType value = DType::i32; };
-template <> struct dtype_of<std::int64_t> { static constexpr DType value = DType::i64; };
+template <>
+struct dtype_of<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct dtype_of<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct dtype_of<f16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
+struct dtype_of<std::int8_t> {
+  static constexpr DType value = DType::i8;
+};
+template <>
+struct dtype_of<std::uint8_t> {
+  static constexpr DType value = DType::u8;
+};
+template <>
+struct dtype_of<std::int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct dtype_of<std::int64_t> {
+  static constexpr DType value = DType::i64;
+};
 
 class Tensor {
  public:
@@ -56,10 +80,10 @@ class Tensor {
   std::int64_t cols() const { return shape_.empty() ? 1 : shape_.back(); }
   std::int64_t rows() const { return cols() == 0 ? 0 : numel() / cols(); }
 
-  Tensor reshape(Shape shape) const;                                   // same elements, same memory
-  Tensor slice_rows(std::int64_t begin, std::int64_t end) const;       // rows [begin, end) of dimension 0
-  Tensor clone() const;                                                // host only
-  Tensor to(DType dtype) const;                                        // host only; floats among each other; same dtype: *this
+  Tensor reshape(Shape shape) const;                              // same elements, same memory
+  Tensor slice_rows(std::int64_t begin, std::int64_t end) const;  // rows [begin, end) of dimension 0
+  Tensor clone() const;                                           // host only
+  Tensor to(DType dtype) const;  // host only; floats among each other; same dtype: *this
 
   void* raw() const { return data_; }
   template <class T>

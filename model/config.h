@@ -36,28 +36,28 @@ struct RopeSpec {
   int rotary_dim = 0;  // first dimensions of a head that turn
   RopeScaling scaling = RopeScaling::none;
   double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;      // llama3
-  std::int64_t original_max_position = 0;                     // llama3, yarn, longrope; dynamic: max_position
-  double beta_fast = 32.0, beta_slow = 1.0;                   // yarn
-  bool truncate = true;                                       // yarn: correction range rounded to integers
-  double attention_factor = 1.0;                              // multiplies cos and sin (yarn, longrope)
-  std::vector<double> short_factor, long_factor;              // longrope, rotary_dim / 2 each
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  std::int64_t original_max_position = 0;                // llama3, yarn, longrope; dynamic: max_position
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  bool truncate = true;                                  // yarn: correction range rounded to integers
+  double attention_factor = 1.0;                         // multiplies cos and sin (yarn, longrope)
+  std::vector<double> short_factor, long_factor;         // longrope, rotary_dim / 2 each
 };
 
 // What may differ from layer to layer.
 struct LayerSpec {
-  std::int32_t window = 0;   // sliding window, 0 = full attention
-  bool rope = true;          // SmolLM3: some layers have no positions
-  bool local_rope = false;   // Gemma-3: sliding layers use ModelConfig::local_rope
+  std::int32_t window = 0;  // sliding window, 0 = full attention
+  bool rope = true;         // SmolLM3: some layers have no positions
+  bool local_rope = false;  // Gemma-3: sliding layers use ModelConfig::local_rope
 };
 
 struct ModelConfig {
-  std::string family;        // model_type: "llama", "opt", ...
+  std::string family;  // model_type: "llama", "opt", ...
   std::int64_t vocab = 0, width = 0, embed_width = 0 /* OPT-350m: != width */, ffn = 0, max_position = 0;
   int layers = 0, heads = 0, kv_heads = 0, head_dim = 0;
 
   BlockKind block = BlockKind::pre_norm;
-  NormSpec norm;             // of the residual stream
+  NormSpec norm;  // of the residual stream
   bool norm_bias = false;
   bool final_norm = true;
   PositionKind position = PositionKind::rope;
@@ -68,17 +68,17 @@ struct ModelConfig {
   NormSpec qk_norm_spec;
 
   bool qkv_bias = false, out_bias = false, mlp_bias = false;
-  bool gated = true;          // act(gate) * up instead of act(fc1)
+  bool gated = true;  // act(gate) * up instead of act(fc1)
   Activation activation = Activation::silu;
   bool fused_qkv = false, fused_gate_up = false;  // Phi-3 storage
 
   float attention_scale = 0.0f;
   float attention_soft_cap = 0.0f;
-  float embed_scale = 1.0f;   // Gemma: sqrt(D), rounded to the compute dtype when it is applied
+  float embed_scale = 1.0f;  // Gemma: sqrt(D), rounded to the compute dtype when it is applied
   LogitSpec logits;
   bool tied_head = false;
 
-  std::vector<LayerSpec> layer;  // one per layer
+  std::vector<LayerSpec> layer;     // one per layer
   DType stored_dtype = DType::f32;  // config's torch_dtype / dtype: a hint only
   std::int32_t bos = -1, eos = -1;  // -1: none
 

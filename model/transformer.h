@@ -54,25 +54,26 @@ struct Batch {
 // Activations of one batch inside the network.
 struct Stream {
   Batch batch;
-  Tensor h;         // residual stream [T, D]
-  Tensor x;         // input of the current stage's linears
-  Tensor branch;    // parallel blocks: norm1(h), the MLP's input, kept while attention runs; else empty
-  Tensor cos, sin;  // rope tables of this batch, [T, rotary/2] f32
+  Tensor h;                     // residual stream [T, D]
+  Tensor x;                     // input of the current stage's linears
+  Tensor branch;                // parallel blocks: norm1(h), the MLP's input, kept while attention runs; else empty
+  Tensor cos, sin;              // rope tables of this batch, [T, rotary/2] f32
   Tensor local_cos, local_sin;  // Gemma-3 sliding layers
 };
 
 // Called with each stage's input before the stage's linears run; also with every block output (see Taps).
 struct Taps {
-  std::function<void(const Tensor& h)> embedded;                                  // entering block 0
+  std::function<void(const Tensor& h)> embedded;  // entering block 0
   std::function<void(int layer, Stage stage, const Tensor& x)> stage_input;
   std::function<void(int layer, const Tensor& h)> block_output;
-  std::function<void(const Tensor& h)> final_norm;                                // after the last norm
-  std::function<void(const Tensor& h)> head_input;                                // input of the LM head
+  std::function<void(const Tensor& h)> final_norm;  // after the last norm
+  std::function<void(const Tensor& h)> head_input;  // input of the LM head
 };
 
 class Transformer {
  public:
-  // Loads embeddings, norms and head in `compute` dtype. Blocks are loaded by load_block or load_all.
+  // Loads positions, projections and the last norm. Blocks and the head are loaded by load_block or load_all; embedding
+  // rows are read as they are needed.
   Transformer(std::shared_ptr<const ModelFiles> files, Ops& ops, DType compute);
 
   const ModelConfig& config() const { return files_->config(); }
@@ -82,18 +83,19 @@ class Transformer {
 
   // int8: block linears become W8A8 (per-channel weights, per-token activations).
   Block load_block(int layer, bool int8 = false) const;
+  Block load_norms(int layer) const;  // without its linears
   Linear load_linear(int layer, LinearRole role, bool int8 = false) const;
   Linear make_linear(const Tensor& weight_f32, int layer, LinearRole role, bool int8 = false) const;
   void load_all(bool int8 = false);
 
   // --- stages (calibration) ---
-  Stream embed(Batch batch) const;                                     // h of block 0; checks ids and lengths (65)
-  void enter(Stream& s, int layer, const Block& block) const;          // x = input of qkv
+  Stream embed(Batch batch) const;                  // h of block 0; checks ids and lengths (65)
+  void enter(Stream& s, const Block& block) const;  // x = input of qkv
   void advance(Stream& s, int layer, const Block& block, Stage stage) const;
 
   // --- whole network (evaluation); needs load_all ---
-  Tensor forward(const Batch& batch, const Taps* taps = nullptr) const;          // h after the last block [T, D]
-  Tensor logits(const Tensor& h) const;                                          // f32 [T, V]
+  Tensor forward(const Batch& batch, const Taps* taps = nullptr) const;  // h after the last block [T, D]
+  Tensor logits(const Tensor& h, const Taps* taps = nullptr) const;      // f32 [T, V]
   std::vector<double> token_logprobs(const Tensor& h, std::span<const Target> targets) const;
 
   // May sequences of these total lengths share a prefix? Not when rope depends on the sequence's length
@@ -103,12 +105,16 @@ class Transformer {
   std::size_t weight_bytes() const;  // resident
 
  private:
+  void normalize(const Tensor& y, const Tensor& x, const Block& block, NormRole role) const;
+  Tensor normalized(const Tensor& x, const Block& block, NormRole role) const;
+  Tensor attend(const Stream& s, int layer, const Block& block) const;
+  void join(Stream& s, const Tensor& branch, const Block& block, NormRole in, NormRole out) const;
   Tensor head_input(const Tensor& h, const Taps* taps) const;
 
   std::shared_ptr<const ModelFiles> files_;
   Ops& ops_;
   DType compute_;
-  Tensor embedding_, positions_, final_norm_weight_, final_norm_bias_;
+  Tensor positions_, final_norm_weight_, final_norm_bias_;
   Linear project_in_, project_out_, head_;
   std::vector<Block> blocks_;
 };

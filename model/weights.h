@@ -6,8 +6,8 @@
 #include "model/config.h"
 
 #include <array>
-#include <functional>
-#include <optional>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -36,13 +36,15 @@ struct WeightRef {
 
 class ModelFiles {
  public:
-  // Reads and validates config and headers. Missing, unexpected or misshapen tensors are errors (65) by name;
-  // rotary_emb.inv_freq and a tied head's stored lm_head.weight are ignored.
+  // Reads and validates config and headers. Missing or misshapen tensors and integer weights are errors (65) by name.
+  // Tensors that the config does not call for are listed in unexpected() and never used; rotary_emb.inv_freq and a
+  // tied head's stored lm_head.weight are ignored.
   static ModelFiles open(const std::filesystem::path& directory);
 
   const ModelConfig& config() const { return config_; }
   const std::filesystem::path& directory() const { return directory_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const std::vector<std::string>& unexpected() const { return unexpected_; }
 
   bool has_linear(LinearRole role) const;  // false only for gate in ungated families
   WeightRef linear_ref(int layer, LinearRole role) const;
@@ -51,19 +53,25 @@ class ModelFiles {
   Tensor norm_weight(int layer, NormRole role, DType as) const;      // [D] ([H,C], [C], [H*C] for q/k) or empty
   Tensor norm_bias(int layer, NormRole role, DType as) const;        // [D] or empty
 
-  Tensor embedding(DType as) const;           // [V, W]
-  Tensor position_table(DType as) const;      // [max_position + 2, D] or empty
-  Tensor project_in(DType as) const;          // [D, W] or empty
-  Tensor project_out(DType as) const;         // [W, D] or empty
-  Tensor final_norm_weight(DType as) const;   // [D] or empty
+  Tensor embedding(DType as) const;                       // [V, W]
+  Tensor embedding_row(std::int64_t id, DType as) const;  // [1, W]
+  Tensor position_table(DType as) const;                  // [max_position + 2, D] or empty
+  Tensor project_in(DType as) const;                      // [D, W] or empty
+  Tensor project_out(DType as) const;                     // [W, D] or empty
+  Tensor final_norm_weight(DType as) const;               // [D] or empty
   Tensor final_norm_bias(DType as) const;
-  Tensor head(DType as) const;                // [V, W]; the embedding when tied
+  Tensor head(DType as) const;  // [V, W]; the embedding when tied
 
  private:
+  std::string stored_name(const std::string& name) const;
+  Tensor read(const std::string& name, DType as) const;  // by logical name; empty if the model has no such tensor
+  void check_tensors();
+
   ModelConfig config_;
   std::filesystem::path directory_;
   std::shared_ptr<const Checkpoint> checkpoint_;
-  std::function<std::string(const std::string&)> stored_name_;  // logical -> stored ("decoder.*" spelling of OPT)
+  std::map<std::string, Shape> expected_;  // by logical name
+  std::vector<std::string> unexpected_;
 };
 
 }  // namespace ptq

@@ -1,0 +1,164 @@
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "data/corpora.h"
+#include "eval/multiple_choice.h"
+#include "eval/perplexity.h"
+#include "host/files.h"
+#include "quant/fake_checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <variant>
+
+namespace ptq {
+
+namespace {
+
+struct Options {
+  std::string model, text, choices, items, json;
+  std::vector<std::string> metrics{"ppl"};
+  std::int64_t seqlen = 2048, windows = -1, limit = -1, batch_tokens = 4096, max_length = 0;
+  bool bos = false;
+};
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// One metric with its input, which is read before the model is loaded, so that a missing file costs nothing.
+struct Measurement {
+  std::string metric;
+  std::variant<Text, Task> input;
+};
+
+std::vector<Measurement> prepare(const Options& o, const GlobalOptions& global) {
+  const auto known = known_tasks();
+  std::vector<Measurement> measurements;
+  for (const std::string& m : o.metrics) {
+    require(m == "ppl" || m == "choice" || std::find(known.begin(), known.end(), m) != known.end(), Exit::usage,
+            "eval: metric '{}' is not known; one of ppl, choice, {}", m, fmt::join(known, ", "));
+    require(m != "choice" || !o.choices.empty(), Exit::usage, "eval: the metric choice needs --choices FILE.jsonl");
+    const auto data = global.data_directory();
+    if (m == "ppl")
+      measurements.push_back({m, o.text.empty() ? read_wikitext2(data) : read_text(o.text)});
+    else
+      measurements.push_back({m, read_task(m == "choice" ? o.choices : m, data, o.limit)});
+  }
+  return measurements;
+}
+
+struct Session {
+  const Options& o;
+  const GlobalOptions& global;
+  const Transformer& model;
+  const Tokenizer& tokenizer;
+  nlohmann::ordered_json metrics, timing;
+  std::string items;
+
+  void measure(const Measurement& m) {
+    Progress bar(progress_mode(global.progress));
+    const ProgressCallback progress = [&](std::int64_t done, std::int64_t total) { bar.update(m.metric, done, total); };
+    const auto start = Clock::now();
+    if (const Text* text = std::get_if<Text>(&m.input)) {
+      const Perplexity r =
+          perplexity(TransformerScorer(model), text_ids(tokenizer, text->text),
+                     {.seqlen = o.seqlen, .windows = o.windows, .batch_tokens = o.batch_tokens, .progress = progress});
+      timing[m.metric] = seconds_since(start);
+      bar.finish();
+      report(r, *text);
+    } else {
+      const ChoiceResult r = multiple_choice(
+          TransformerScorer(model), tokenizer, std::get<Task>(m.input),
+          {.bos = o.bos, .max_length = o.max_length, .batch_tokens = o.batch_tokens, .progress = progress});
+      timing[m.metric] = seconds_since(start);
+      bar.finish();
+      report(r, m.metric);
+    }
+  }
+
+  void report(const Perplexity& r, const Text& text) {
+    metrics["ppl"] = perplexity_json(r);
+    metrics["ppl"]["text"] = {{"name", text.source.name}, {"sha256", text.source.sha256}};
+    fmt::print("{:<14} {:.4f} +- {:.4f}  ({} of {} windows of {} tokens of {}, {:.1f} tokens/s)\n", "ppl", r.ppl.value,
+               r.ppl.stderr_, r.ppl.n, r.tokens / r.seqlen, r.seqlen, text.source.name,
+               static_cast<double>(r.ppl.n * r.seqlen) / timing["ppl"].get<double>());
+  }
+
+  void report(const ChoiceResult& r, const std::string& name) {
+    metrics[name] = choice_json(r);
+    items += items_jsonl(r);
+    fmt::print("{:<14} acc {:.4f} +- {:.4f}", name, r.acc.value, r.acc.stderr_);
+    if (r.normalized) fmt::print("  acc_norm {:.4f} +- {:.4f}", r.acc_norm.value, r.acc_norm.stderr_);
+    fmt::print("  ({} documents, {:.1f} s)\n", r.items.size(), timing[name].get<double>());
+  }
+};
+
+void run(const Options& o, const GlobalOptions& global) {
+  const auto measurements = prepare(o, global);
+  const auto directory = resolve_model(o.model);
+  const auto ops = global.open_device();
+  const auto tokenizer = load_tokenizer(directory);
+  const auto start = Clock::now();
+  Transformer model(std::make_shared<const ModelFiles>(ModelFiles::open(directory)), *ops, global.compute_dtype());
+  const bool int8 = activations_int8(directory);
+  model.load_all(int8);
+
+  Session session{o, global, model, *tokenizer, {}, {}, {}};
+  session.timing["load"] = seconds_since(start);
+  for (const Measurement& m : measurements) session.measure(m);
+
+  if (!o.items.empty()) write_file(o.items, session.items);
+  if (o.json.empty()) return;
+  const nlohmann::ordered_json report = {{"metrics", session.metrics},
+                                         {"timing", session.timing},
+                                         {"provenance",
+                                          {{"model", directory.string()},
+                                           {"family", model.config().family},
+                                           {"dtype", global.dtype},
+                                           {"activations", int8 ? "int8" : global.dtype},
+                                           {"weight_bytes", model.weight_bytes()},
+                                           {"peak_memory_bytes", peak_memory()},
+                                           {"tokenizer", tokenizer->description()},
+                                           {"device", ops->description()},
+                                           {"bos", o.bos},
+                                           {"limit", o.limit}}}};
+  const std::string text = report.dump(1) + "\n";
+  if (o.json == "-")
+    fmt::print("{}", text);
+  else
+    write_file(o.json, text);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, GlobalOptions& global) {
+  auto* command = app.add_subcommand("eval", "Perplexity and multiple-choice accuracy with standard errors");
+  command->footer(
+      "Metrics: ppl (WikiText-2 test as in the GPTQ paper, or --text), arc_challenge, piqa, winogrande\n"
+      "(lm-evaluation-harness 0.4.2 semantics), choice (--choices FILE, one JSON object a line with context, choices, "
+      "gold).\n"
+      "Example: ptq eval models/SmolLM2-135M --metrics ppl,piqa --seqlen 2048 --limit 100 --json result.json");
+  auto o = std::make_shared<Options>();
+  command->add_option("MODEL", o->model, "model directory")->required();
+  command->add_option("--metrics", o->metrics, "comma-separated metrics")->delimiter(',')->capture_default_str();
+  command->add_option("--text", o->text, "text file for ppl instead of WikiText-2");
+  command->add_option("--seqlen", o->seqlen, "tokens of a perplexity window")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 20))
+      ->capture_default_str();
+  command->add_option("--windows", o->windows, "perplexity windows; -1: all")->capture_default_str();
+  command->add_option("--choices", o->choices, "JSONL file of the metric choice");
+  command->add_option("--limit", o->limit, "first documents of each task; -1: all")->capture_default_str();
+  command->add_flag("--bos", o->bos, "put the tokenizer's BOS before every context (harness 0.4.9.2 and later)");
+  command->add_option("--max-length", o->max_length, "longest input of a task; 0: the model's positions")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20))
+      ->capture_default_str();
+  command->add_option("--batch-tokens", o->batch_tokens, "tokens of a forward pass; no effect on results")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command->add_option("--items", o->items, "write every document's scores here, JSON lines");
+  command->add_option("--json", o->json, "write metrics, timing and provenance here; - for standard output");
+  command->callback([o, &global] { run(*o, global); });
+}
+
+}  // namespace ptq

@@ -1,0 +1,65 @@
+#include "cli/options.h"
+
+#include "host/files.h"
+
+#include <cstdlib>
+
+namespace ptq {
+
+namespace {
+
+std::filesystem::path environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? std::filesystem::path(value) : std::filesystem::path();
+}
+
+// $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub
+std::filesystem::path hub_cache() {
+  if (auto p = environment("HF_HUB_CACHE"); !p.empty()) return p;
+  if (auto p = environment("HF_HOME"); !p.empty()) return p / "hub";
+  if (auto p = environment("HOME"); !p.empty()) return p / ".cache" / "huggingface" / "hub";
+  return {};
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> GlobalOptions::open_device() const {
+  if (device == "auto" || device == "cpu") return make_cpu_ops(threads);
+  fail(Exit::device, "--device {}: this build has only the cpu backend; use --device cpu", device);
+}
+
+DType GlobalOptions::compute_dtype() const {
+  if (dtype == "bf16") return DType::bf16;
+  if (dtype == "fp16") return DType::f16;
+  return DType::f32;
+}
+
+std::filesystem::path GlobalOptions::data_directory() const {
+  return data.empty() ? environment("PTQ_DATA") : std::filesystem::path(data);
+}
+
+std::filesystem::path resolve_model(const std::string& model) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (fs::is_directory(model, ignored)) return model;
+  require(!fs::exists(model, ignored), Exit::missing, "{}: not a directory; give the directory of a model", model);
+
+  const auto slash = model.find('/');
+  const bool is_id = slash != std::string::npos && slash > 0 && slash + 1 < model.size() &&
+                     model.find('/', slash + 1) == std::string::npos && model[0] != '.';
+  if (is_id) {
+    const fs::path repository = hub_cache() / ("models--" + model.substr(0, slash) + "--" + model.substr(slash + 1));
+    if (fs::is_regular_file(repository / "refs" / "main", ignored)) {
+      std::string revision = read_file(repository / "refs" / "main", "model revision", Size(4096));
+      while (!revision.empty() && (revision.back() == '\n' || revision.back() == ' ')) revision.pop_back();
+      const bool plain = !revision.empty() && revision.find_first_of("/.") == std::string::npos;
+      if (plain && fs::is_directory(repository / "snapshots" / revision, ignored))
+        return repository / "snapshots" / revision;
+    }
+    fail(Exit::missing, "{}: neither a directory nor in the Hugging Face cache ({}); download it first", model,
+         hub_cache().string());
+  }
+  fail(Exit::missing, "{}: no such directory", model);
+}
+
+}  // namespace ptq

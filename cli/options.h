@@ -1,0 +1,43 @@
+// Options shared by all subcommands, and what they resolve to.
+#pragma once
+
+#include "host/ops.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace ptq {
+
+struct GlobalOptions {
+  std::string device = "auto";
+  std::string dtype = "fp32";
+  int threads = 0;
+  std::string data;  // --data, else $PTQ_DATA
+  std::string progress = "auto";
+  std::uint64_t seed = 0;
+
+  // Exit 69 with the reason if the device cannot be had.
+  std::unique_ptr<Ops> open_device() const;
+  DType compute_dtype() const;
+  // The data directory, or an empty path if none is configured.
+  std::filesystem::path data_directory() const;
+};
+
+// A model directory, or an org/name id found in the local Hugging Face cache. Exit 66 if neither.
+std::filesystem::path resolve_model(const std::string& model);
+
+// Each adds one subcommand with its options, example and action.
+void add_calibration(CLI::App& app, GlobalOptions& global);
+void add_devices(CLI::App& app, GlobalOptions& global);
+void add_eval(CLI::App& app, GlobalOptions& global);
+void add_inspect(CLI::App& app, GlobalOptions& global);
+void add_logits(CLI::App& app, GlobalOptions& global);
+void add_matrix(CLI::App& app, GlobalOptions& global);
+void add_quantize(CLI::App& app, GlobalOptions& global);
+void add_tokenize(CLI::App& app, GlobalOptions& global);
+
+}  // namespace ptq

@@ -1,0 +1,33 @@
+// An output file that appears under its name only when it is complete: written under a temporary name in the same
+// directory, synced, renamed, directory synced. Until publish() succeeds, what was there before is untouched.
+#pragma once
+
+#include "host/input_file.h"
+#include "host/size.h"
+
+#include <filesystem>
+#include <string_view>
+
+namespace ptq {
+
+class OutputFile {
+ public:
+  // Exit 73 if it cannot be created, 74 on a full disk.
+  explicit OutputFile(const std::filesystem::path& path);
+  ~OutputFile();  // removes the temporary file unless published
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+  // Asks the file system for `bytes` bytes, so that a full disk shows before hours of work. Exit 74.
+  void reserve(Size bytes);
+  void write(std::string_view bytes, Size offset);  // exit 74
+  void publish();                                   // exit 74
+
+ private:
+  std::filesystem::path path_, temporary_;
+  Descriptor fd_;
+};
+
+}  // namespace ptq

@@ -1,0 +1,68 @@
+// The calibration walk: windows of token ids go through the model block by block, and at each stage the Hessian of the
+// stage's input is handed to a quantizer that replaces the stage's linears. One block's weights and the activations of
+// all windows are in memory, never the whole model.
+//
+// True-sequential: every stage sees inputs that the already quantized stages before it produced; because the walk
+// stops between stages, this costs one forward pass. Otherwise all four stages of a block see full-precision inputs of
+// that block, and a second pass through the quantized block makes the next block's inputs (spec A.7).
+#pragma once
+
+#include "model/transformer.h"
+#include "quant/hessian.h"
+
+#include <functional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace ptq {
+
+using Window = std::vector<std::int32_t>;
+
+// Called as work proceeds. May throw Error to stop; nothing half-written is left then.
+using ProgressFn = std::function<void(const std::string& what, std::int64_t done, std::int64_t total)>;
+
+// Wall seconds by kind of work.
+struct Seconds {
+  double load = 0, forward = 0, hessian = 0, factor = 0, sweep = 0, write = 0;
+
+  Seconds& operator+=(const Seconds& other);
+  double total() const { return load + forward + hessian + factor + sweep + write; }
+};
+
+double steady_seconds();  // a clock for differences
+
+// Runs `step`, waits for the device and adds the time to `sum`.
+template <class Step>
+auto timed(Ops& ops, double& sum, const Step& step) {
+  const double start = steady_seconds();
+  if constexpr (std::is_void_v<decltype(step())>) {
+    step();
+    ops.synchronize();
+    sum += steady_seconds() - start;
+  } else {
+    auto result = step();
+    ops.synchronize();
+    sum += steady_seconds() - start;
+    return result;
+  }
+}
+
+// Puts the quantized linears of `stage` into `block`, all of them. `hessian` is null where the stage has the same input
+// as the block's qkv stage (parallel blocks): the factor made there is to be used again.
+using StageQuantizer = std::function<void(int layer, Stage stage, Hessian* hessian, Block& block)>;
+
+struct WalkSpec {
+  bool true_sequential = true;
+  std::int64_t chunk_tokens = 4096;  // tokens that go through together: memory and speed, rounding of H only
+};
+
+// Every window is one segment and counts as one sequence. Adds load, forward and hessian time to `seconds`. Exit 65: no
+// windows, a token id or length that the model does not take; 76: a non-finite activation, by layer and stage.
+void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
+                      const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress = {});
+
+std::string_view name_of(Stage stage);  // "qkv", "o", "gate_up", "down"
+
+}  // namespace ptq

@@ -1,0 +1,180 @@
+// The program as its users meet it: exit codes, one line per error, outputs that appear complete or not at all.
+#include "host/checkpoint.h"
+#include "host/files.h"
+#include "model/weights.h"
+#include "temporary.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace ptq {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path golden = fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models";
+const fs::path miniature = fs::path(PTQ_SOURCE_DIR) / "reproduce" / "miniature" / "models";
+
+struct Outcome {
+  int code;
+  std::string out, err;
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  // `shell` runs before ptq in the same shell.
+  Outcome ptq(const std::string& arguments, const std::string& shell = "true") {
+    const std::string err = (tmp.path() / "stderr").string();
+    const std::string command = shell + "; exec '" + std::string(PTQ_BINARY) + "' " + arguments + " 2>'" + err + "'";
+    FILE* pipe = popen(("bash -c \"" + command + "\"").c_str(), "r");
+    std::string out;
+    char buffer[4096];
+    for (std::size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.append(buffer, n);
+    const int status = pclose(pipe);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, out, read_file(err, "stderr")};
+  }
+
+  // Fails with `code` and says so in one line that holds every one of `words`.
+  void refuses(int code, const std::string& arguments, const std::vector<std::string>& words = {},
+               const std::string& shell = "true") {
+    SCOPED_TRACE(arguments);
+    const Outcome r = ptq(arguments, shell);
+    EXPECT_EQ(r.code, code) << r.err;
+    EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
+    EXPECT_EQ(r.err.rfind("ptq: ", 0), 0u) << r.err;
+    for (const auto& word : words) EXPECT_NE(r.err.find(word), std::string::npos) << word << " in: " << r.err;
+  }
+
+  std::string file(const std::string& name, const std::string& content) {
+    write_file(tmp.path() / name, content);
+    return (tmp.path() / name).string();
+  }
+
+  TemporaryDirectory tmp;
+};
+
+TEST_F(Cli, Usage) {
+  refuses(2, "");
+  refuses(2, "frobnicate");
+  refuses(2, "inspect");
+  refuses(2, "inspect /nowhere --frobnicate", {"frobnicate"});
+  refuses(2, "--dtype fp8 devices", {"fp8"});
+  refuses(2, "tokenize /nowhere", {"--text"});
+  for (const char* command :
+       {"", "inspect", "tokenize", "logits", "calibration", "quantize", "matrix", "eval", "devices"}) {
+    const Outcome r = ptq(std::string(command) + " --help");
+    EXPECT_EQ(r.code, 0);
+    EXPECT_NE(r.out.find(*command ? "Example: ptq " : "Exit codes:"), std::string::npos) << command;
+  }
+}
+
+TEST_F(Cli, DevicesAndInspect) {
+  const Outcome devices = ptq("devices --json");
+  EXPECT_EQ(devices.code, 0);
+  EXPECT_EQ(nlohmann::json::parse(devices.out).at("devices").at(0).at("name"), "cpu");
+  refuses(69, "logits " + (golden / "opt").string() + " --ids " + file("ids", "1 2") + " --device cuda",
+          {"--device cpu"});
+  const Outcome inspect = ptq("inspect " + (golden / "llama-gqa").string() + " --json");
+  EXPECT_EQ(inspect.code, 0) << inspect.err;
+  EXPECT_EQ(nlohmann::json::parse(inspect.out).at("kv_heads"), 2);
+  refuses(66, "inspect /nowhere/at/all", {"/nowhere/at/all"});
+  refuses(66, "inspect org/not-in-the-cache", {"cache"});
+  refuses(66, "inspect " + tmp.path().string(), {"config.json"});
+}
+
+TEST_F(Cli, Logits) {
+  const std::string model = (golden / "opt").string();
+  const std::string ids = file("ids", "1 2 3\n4,5\n\n"), out = (tmp.path() / "out.safetensors").string();
+  const Outcome top = ptq("logits " + model + " --ids " + ids);
+  EXPECT_EQ(top.code, 0) << top.err;
+  EXPECT_NE(top.out.find("sequence 1 (2 tokens)"), std::string::npos);
+  ASSERT_EQ(ptq("logits " + model + " --ids " + ids + " --out " + out + " --taps").code, 0);
+  const auto written = open_safetensors(out);
+  EXPECT_EQ(written->tensors().at("logits.0").shape, (Shape{3, 127}));
+  EXPECT_EQ(written->tensors().count("act.block1.fc2.1"), 1u);
+
+  refuses(66, "logits " + model + " --ids /nowhere", {"/nowhere"});
+  refuses(65, "logits " + model + " --ids " + file("bad", "1 two 3"), {"line 1"});
+  refuses(65, "logits " + model + " --ids " + file("empty", "\n"));
+  refuses(65, "logits " + model + " --ids " + file("range", "1 127"), {"127"});
+  refuses(65, "logits " + model + " --ids " + file("negative", "1 -1"));
+  refuses(2, "logits " + model + " --ids " + ids + " --taps", {"--out"});
+  refuses(73, "logits " + model + " --ids " + ids + " --out /nowhere/out.safetensors", {"/nowhere"});
+}
+
+TEST_F(Cli, FullDiskLeavesTheOldFile) {
+  const std::string model = (golden / "opt").string(), ids = file("ids", "1 2 3 4 5 6 7 8"),
+                    out = file("out.safetensors", "old");
+  refuses(74, "logits " + model + " --ids " + ids + " --out " + out, {"out.safetensors"}, "ulimit -f 1");
+  EXPECT_EQ(read_file(out, "old output"), "old");
+  for (const auto& entry : fs::directory_iterator(tmp.path()))
+    EXPECT_EQ(entry.path().filename().string().find("out.safetensors."), std::string::npos) << entry.path();
+}
+
+TEST_F(Cli, QuantizeAndEval) {
+  const std::string model = (miniature / "llama-gqa").string(), out = (tmp.path() / "q").string();
+  std::string words;
+  for (int i = 0; i < 400; ++i) words += "the king gave the book to the child . ";
+  const std::string text = file("text.txt", words);
+
+  refuses(2, "quantize " + model + " " + out + " --method gptq", {"--calibration"});
+  refuses(2, "quantize " + model + " " + out + " --method rtn --calibration " + text, {"--calibration"});
+  refuses(2, "quantize " + model + " " + out + " --method rtn --bits 1", {"--bits"});
+  refuses(2, "quantize " + model + " " + out + " --method magic", {"magic"});
+  refuses(65,
+          "quantize " + model + " " + out + " --method gptq --calibration " + file("short", "one") + " --seqlen 128");
+  EXPECT_FALSE(fs::exists(out));
+
+  const std::string gptq =
+      "quantize " + model + " " + out + " --method gptq --group 64 --samples 4 --seqlen 64 --calibration " + text;
+  const Outcome first = ptq(gptq);
+  ASSERT_EQ(first.code, 0) << first.err;
+  const auto card = read_json(fs::path(out) / "ptq.json", "card");
+  EXPECT_EQ(card.at("parameters").at("method"), "gptq");
+  EXPECT_EQ(card.at("parameters").at("true_sequential"), true);
+  EXPECT_EQ(card.at("linears").size(), 7u * static_cast<unsigned>(read_config(model).layers));
+  refuses(73, gptq, {"--force"});
+  EXPECT_EQ(ptq(gptq + " --force").code, 0);
+  refuses(74, gptq + " --force", {}, "ulimit -f 500");
+  EXPECT_NO_THROW(ModelFiles::open(out));
+
+  const std::string json = (tmp.path() / "r.json").string();
+  const Outcome eval = ptq("eval " + out + " --text " + text + " --seqlen 64 --windows 5 --json " + json);
+  ASSERT_EQ(eval.code, 0) << eval.err;
+  const auto result = read_json(json, "result");
+  EXPECT_EQ(result.at("metrics").at("ppl").at("windows"), 5);
+  EXPECT_EQ(result.at("metrics").at("ppl").at("window_nll").size(), 5u);
+  refuses(65, "eval " + model + " --text " + file("tiny", "a") + " --seqlen 64");
+  refuses(65, "eval " + model + " --text " + file("nothing", ""));
+  refuses(66, "eval " + model + " --metrics piqa --data /nowhere", {"piqa"});
+  refuses(2, "eval " + model + " --metrics mmlu", {"mmlu"});
+}
+
+TEST_F(Cli, W8A8RunsInt8Activations) {
+  const std::string model = (miniature / "opt").string(), out = (tmp.path() / "q").string();
+  const std::string json = (tmp.path() / "r.json").string();
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "the king gave the book to the child . ";
+  ASSERT_EQ(ptq("quantize " + model + " " + out + " --method w8a8").code, 0);
+  ASSERT_EQ(ptq("eval " + out + " --text " + file("t", words) + " --seqlen 64 --json " + json).code, 0);
+  EXPECT_EQ(read_json(json, "result").at("provenance").at("activations"), "int8");
+}
+
+TEST_F(Cli, Calibration) {
+  const std::string model = (miniature / "llama-gqa").string(), out = (tmp.path() / "c.ids").string();
+  ASSERT_EQ(ptq("calibration nonsense --model " + model + " --samples 2 --seqlen 32 --seed 7 --out " + out).code, 0);
+  const auto manifest = read_json(out + ".json", "manifest");
+  EXPECT_EQ(manifest.at("windows"), 2);
+  const Outcome replay = ptq("calibration ids:" + out);
+  ASSERT_EQ(replay.code, 0) << replay.err;
+  EXPECT_EQ(nlohmann::json::parse(replay.out).at("ids_sha256"), manifest.at("ids_sha256"));
+  refuses(66, "calibration c4 --model " + model + " --data /nowhere", {"c4"});
+  refuses(2, "calibration c4", {"--model"});
+}
+
+}  // namespace
+}  // namespace ptq

@@ -1,0 +1,146 @@
+// Attention against the explicit softmax in double precision: grouped heads, windows, caps, prefixes, odd sizes.
+#include "backends.h"
+#include "reference.h"
+
+namespace ptq::testing {
+namespace {
+
+using Attention = OpsTest;
+PTQ_ON_ALL_BACKENDS(Attention);
+
+struct Case {
+  AttentionSpec spec;
+  std::vector<Segment> segments;
+};
+
+AttentionSpec make_spec(int heads, int kv_heads, int head_dim, std::int32_t window = 0, float cap = 0.0f) {
+  return {heads, kv_heads, head_dim, 1.0f / std::sqrt(static_cast<float>(head_dim)), cap, window};
+}
+
+struct Inputs {
+  Tensor q, k, v;
+};
+
+Inputs make_inputs(const AttentionSpec& a, std::int64_t tokens, DType t, unsigned seed) {
+  return {random(t, {tokens, a.heads * a.head_dim}, seed), random(t, {tokens, a.kv_heads * a.head_dim}, seed + 1),
+          random(t, {tokens, a.kv_heads * a.head_dim}, seed + 2)};
+}
+
+Tensor run(Ops& ops, const Inputs& in, const std::vector<Segment>& segments, const AttentionSpec& a) {
+  Guarded o(ops, in.q.dtype(), in.q.shape());
+  ops.attention(o.tensor(), ops.to_device(in.q), ops.to_device(in.k), ops.to_device(in.v), segments, a);
+  return o.read();
+}
+
+void expect_right(Ops& ops, const AttentionSpec& a, const std::vector<Segment>& segments, DType t, unsigned seed) {
+  const Inputs in = make_inputs(a, segments.back().end, t, seed);
+  EXPECT_TRUE(near(run(ops, in, segments, a), attention(in.q, in.k, in.v, segments, a)))
+      << name_of(t) << " H " << a.heads << " K " << a.kv_heads << " C " << a.head_dim << " window " << a.window
+      << " cap " << a.soft_cap << " tokens " << segments.back().end;
+}
+
+TEST_P(Attention, AwkwardLengthsAndHeads) {
+  unsigned seed = 1;
+  for (std::int32_t tokens : {1, 2, 21, 22, 64, 95, 96, 97, 200}) {
+    for (auto [h, k, c] : {std::tuple{1, 1, 8}, {3, 1, 10}, {4, 2, 14}, {9, 3, 22}, {2, 2, 64}}) {
+      for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+        expect_right(*ops, make_spec(h, k, c), {{0, tokens, -1}}, t, ++seed);
+      }
+    }
+  }
+}
+
+TEST_P(Attention, LargeHeads) {
+  for (int c : {80, 128, 256}) expect_right(*ops, make_spec(2, 1, c), {{0, 130, -1}}, DType::f32, 7);
+}
+
+TEST_P(Attention, WindowsAndCaps) {
+  unsigned seed = 100;
+  for (std::int32_t window : {1, 2, 63, 96, 100, 500}) {
+    expect_right(*ops, make_spec(4, 2, 16, window), {{0, 300, -1}}, DType::f32, ++seed);
+    expect_right(*ops, make_spec(1, 1, 8, window, 3.0f), {{0, 110, -1}}, DType::f32, ++seed);
+  }
+  expect_right(*ops, make_spec(2, 1, 16, 0, 50.0f), {{0, 200, -1}}, DType::bf16, ++seed);
+}
+
+TEST_P(Attention, SegmentsAndPrefixes) {
+  const std::vector<Segment> segments{{0, 100, -1},   {100, 101, 0}, {101, 140, 0}, {140, 150, -1},
+                                      {150, 150, -1}, {150, 260, 3}, {260, 290, 0}};
+  unsigned seed = 200;
+  for (DType t : {DType::f32, DType::bf16}) {
+    expect_right(*ops, make_spec(6, 2, 10), segments, t, ++seed);
+    expect_right(*ops, make_spec(6, 2, 10, 40), segments, t, ++seed);
+  }
+}
+
+// Large scores: softmax must subtract the maximum.
+TEST_P(Attention, LargeScoresDoNotOverflow) {
+  AttentionSpec a = make_spec(1, 1, 8);
+  a.scale = 100.0f;
+  const std::vector<Segment> segments{{0, 150, -1}};
+  const Inputs in = make_inputs(a, 150, DType::f32, 5);
+  const Tensor o = run(*ops, in, segments, a);
+  for (float x : o.span<float>()) EXPECT_TRUE(std::isfinite(x));
+}
+
+// Row 0 sees only itself: o = v exactly.
+TEST_P(Attention, FirstTokenCopiesItsValue) {
+  const AttentionSpec a = make_spec(2, 1, 10);
+  const Inputs in = make_inputs(a, 50, DType::f32, 5);
+  const Tensor o = run(*ops, in, {{0, 50, -1}}, a);
+  for (int h = 0; h < 2; ++h) {
+    for (int c = 0; c < 10; ++c) EXPECT_EQ(o.data<float>()[h * 10 + c], in.v.data<float>()[c]);
+  }
+}
+
+TEST_P(Attention, NaNStaysInItsFuture) {
+  const AttentionSpec a = make_spec(1, 1, 8);
+  Inputs in = make_inputs(a, 200, DType::f32, 5);
+  in.q.data<float>()[150 * 8] = NAN;
+  const Tensor o = run(*ops, in, {{0, 200, -1}}, a);
+  for (int t = 0; t < 200; ++t) EXPECT_EQ(std::isnan(o.data<float>()[t * 8]), t == 150) << t;
+}
+
+// Future tokens have no influence, not even on the last bit.
+TEST_P(Attention, IsCausal) {
+  const AttentionSpec a = make_spec(3, 1, 16);
+  const Inputs in = make_inputs(a, 300, DType::f32, 5);
+  const Inputs shorter{in.q.slice_rows(0, 130), in.k.slice_rows(0, 130), in.v.slice_rows(0, 130)};
+  EXPECT_TRUE(same_bits(run(*ops, in, {{0, 300, -1}}, a).slice_rows(0, 130), run(*ops, shorter, {{0, 130, -1}}, a)));
+}
+
+// A shared prefix gives the bits of the unshared computation, wherever the prefix ends relative to key blocks.
+TEST_P(Attention, SharedPrefixEqualsUnshared) {
+  for (std::int32_t window : {0, 50}) {
+    const AttentionSpec a = make_spec(4, 2, 22, window);
+    for (std::int32_t prefix : {1, 63, 95, 96, 97, 150, 192}) {
+      const Inputs in = make_inputs(a, prefix + 60, DType::f32, 9);
+      const std::vector<Segment> shared{{0, prefix, -1}, {prefix, prefix + 20, 0}, {prefix + 20, prefix + 60, 0}};
+      const Tensor together = run(*ops, in, shared, a);
+      for (const Segment& s : {shared[1], shared[2]}) {
+        const auto join = [&](const Tensor& x) {
+          Tensor y = Tensor::empty(x.dtype(), {prefix + s.end - s.begin, x.cols()});
+          std::memcpy(y.raw(), x.raw(), x.slice_rows(0, prefix).bytes());
+          const Tensor own = x.slice_rows(s.begin, s.end);
+          std::memcpy(y.slice_rows(prefix, y.rows()).raw(), own.raw(), own.bytes());
+          return y;
+        };
+        const Inputs alone{join(in.q), join(in.k), join(in.v)};
+        const Tensor o = run(*ops, alone, {{0, static_cast<std::int32_t>(alone.q.rows()), -1}}, a);
+        EXPECT_TRUE(same_bits(together.slice_rows(s.begin, s.end), o.slice_rows(prefix, o.rows()))) << prefix;
+        EXPECT_TRUE(same_bits(together.slice_rows(0, prefix), o.slice_rows(0, prefix)));
+      }
+    }
+  }
+}
+
+TEST_P(Attention, RefusesImpossibleSegments) {
+  const AttentionSpec a = make_spec(1, 1, 8);
+  const Inputs in = make_inputs(a, 20, DType::f32, 5);
+  const std::vector<std::vector<Segment>> bad{
+      {{0, 21, -1}}, {{5, 4, -1}}, {{-1, 4, -1}}, {{0, 10, 0}}, {{0, 5, -1}, {5, 10, 0}, {10, 20, 1}}};
+  for (const auto& segments : bad) EXPECT_THROW(run(*ops, in, segments, a), Error);
+}
+
+}  // namespace
+}  // namespace ptq::testing

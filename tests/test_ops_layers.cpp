@@ -1,0 +1,243 @@
+// Embedding, norms, rotary positions, activations and the small row operations against double precision.
+#include "backends.h"
+#include "reference.h"
+
+namespace ptq::testing {
+namespace {
+
+using Layers = OpsTest;
+PTQ_ON_ALL_BACKENDS(Layers);
+
+constexpr DType activations[] = {DType::f32, DType::bf16, DType::f16};
+
+TEST_P(Layers, Embed) {
+  for (DType t : activations) {
+    for (float scale : {1.0f, 11.3125f}) {
+      const Tensor table = random(t, {50, 37}, 1);
+      const std::vector<std::int32_t> ids{0, 49, 7, 7, 13};
+      Guarded y(*ops, t, {5, 37});
+      ops->embed(y.tensor(), device(indices(ids)), device(table), scale);
+      Collector want({5, 37}, t);
+      for (std::int32_t id : ids) {
+        for (int i = 0; i < 37; ++i) {
+          const double v = element(table, id * 37 + i) * scale;
+          want.add(v, 0.0, 1.0, unit * std::fabs(v));
+        }
+      }
+      EXPECT_TRUE(near(y.read(), want.take())) << name_of(t);
+    }
+  }
+}
+
+TEST_P(Layers, EmbedRefusesIdsOutsideOfTheTable) {
+  const Tensor table = device(random(DType::f32, {4, 8}, 1)), y = ops->empty(DType::f32, {1, 8});
+  EXPECT_THROW(ops->embed(y, device(indices({4})), table, 1.0f), Error);
+  EXPECT_THROW(ops->embed(y, device(indices({-1})), table, 1.0f), Error);
+}
+
+TEST_P(Layers, AddRowsAndAdd) {
+  for (DType t : activations) {
+    const Tensor x = random(t, {6, 33}, 1), table = random(t, {9, 33}, 2);
+    const std::vector<std::int32_t> index{8, 0, 3, 3, 1, 2};
+    Guarded y(*ops, t, {6, 33}, x), z(*ops, t, {6, 33}, x);
+    ops->add_rows(y.tensor(), device(indices(index)), device(table));
+    ops->add(z.tensor(), device(table.slice_rows(0, 6)));
+    Collector rows({6, 33}, t), plain({6, 33}, t);
+    for (std::int64_t i = 0; i < 6 * 33; ++i) {
+      const double a = element(x, i);
+      rows.add(a + element(table, index[static_cast<std::size_t>(i / 33)] * 33 + i % 33), 0.0, 1.0, 4.0 * unit);
+      plain.add(a + element(table, i), 0.0, 1.0, 4.0 * unit);
+    }
+    EXPECT_TRUE(near(y.read(), rows.take()));
+    EXPECT_TRUE(near(z.read(), plain.take()));
+  }
+}
+
+TEST_P(Layers, GatherRows) {
+  for (DType t : activations) {
+    const Tensor x = random(t, {7, 5}, 1);
+    Guarded y(*ops, t, {3, 5});
+    ops->gather_rows(y.tensor(), device(x), device(indices({6, 0, 6})));
+    const Tensor got = y.read();
+    EXPECT_TRUE(same_bits(got.slice_rows(0, 1), x.slice_rows(6, 7)));
+    EXPECT_TRUE(same_bits(got.slice_rows(1, 2), x.slice_rows(0, 1)));
+    EXPECT_TRUE(same_bits(got.slice_rows(2, 3), x.slice_rows(6, 7)));
+  }
+  EXPECT_THROW(
+      ops->gather_rows(ops->empty(DType::f32, {1, 5}), device(random(DType::f32, {7, 5}, 1)), device(indices({7}))),
+      Error);
+}
+
+// The norm in double; `mid` is the unit roundoff of the extra rounding before the gain, 0 if there is none.
+Expected norm_reference(const Tensor& x, const Tensor& w, const Tensor& b, const NormSpec& spec) {
+  const std::int64_t rows = x.rows(), d = x.cols();
+  Collector y(x.shape(), x.dtype());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    double mean = 0.0, square = 0.0, absolute = 0.0;
+    for (std::int64_t i = 0; i < d; ++i) {
+      mean += element(x, r * d + i) / static_cast<double>(d);
+      absolute += std::fabs(element(x, r * d + i)) / static_cast<double>(d);
+    }
+    if (spec.kind == NormKind::rms) mean = 0.0;
+    for (std::int64_t i = 0; i < d; ++i) square += std::pow(element(x, r * d + i) - mean, 2) / static_cast<double>(d);
+    const double scale = 1.0 / std::sqrt(square + spec.epsilon);
+    const double chain = std::sqrt(static_cast<double>(d)) + 2.0;
+    for (std::int64_t i = 0; i < d; ++i) {
+      const double n = (element(x, r * d + i) - mean) * scale;
+      double gain = element(w, r % w.rows() * d + i);
+      if (spec.one_plus_weight) gain += 1.0;
+      const double offset = b ? element(b, r % w.rows() * d + i) : 0.0;
+      const double mid = spec.round_before_weight && x.dtype() != DType::f32 ? output_unit(x.dtype()) : 0.0;
+      // The mean's error shifts, the variance's error (relative, halved by the root) scales.
+      const double shift = spec.kind == NormKind::layer ? 2.0 * chain * unit * absolute * scale : 0.0;
+      const double inexact = std::fabs(gain) * (shift + std::fabs(n) * (2.0 * chain * unit + 8.0 * unit + mid)) +
+                             2.0 * unit * std::fabs(offset) +
+                             (x.dtype() == DType::f16 ? std::fabs(gain) * 0x1p-25 : 0.0);
+      y.add(n * gain + offset, 0.0, 1.0, inexact);
+    }
+  }
+  return y.take();
+}
+
+TEST_P(Layers, Norms) {
+  unsigned seed = 1;
+  const std::vector<NormSpec> specs{{NormKind::rms, 1e-5f, false, false},
+                                    {NormKind::rms, 1e-6f, true, false},
+                                    {NormKind::rms, 1e-5f, false, true},
+                                    {NormKind::layer, 1e-5f, false, false}};
+  for (DType t : activations) {
+    for (const NormSpec& spec : specs) {
+      for (std::int64_t d : awkward) {
+        for (std::int64_t gains : {1, 3}) {
+          const Tensor x = random(t, {9, d}, ++seed), w = random(t, {gains, d}, ++seed);
+          const Tensor b = spec.kind == NormKind::layer ? random(t, {gains, d}, ++seed) : Tensor();
+          Guarded y(*ops, t, {9, d}), in_place(*ops, t, {9, d}, x);
+          ops->norm(y.tensor(), device(x), device(w), b ? device(b) : b, spec);
+          EXPECT_TRUE(near(y.read(), norm_reference(x, w, b, spec))) << name_of(t) << " " << d << " " << gains;
+          ops->norm(in_place.tensor(), in_place.tensor(), device(w), b ? device(b) : b, spec);
+          EXPECT_TRUE(same_bits(in_place.read(), y.read()));
+        }
+      }
+    }
+  }
+}
+
+// A large common offset must not destroy the variance (the mean is subtracted first).
+TEST_P(Layers, LayerNormOfLargeOffset) {
+  Tensor x = random(DType::f32, {1, 256}, 3);
+  for (float& v : x.span<float>()) v = v * 0.125f + 1000.0f;
+  Tensor ones = Tensor::empty(DType::f32, {1, 256});
+  for (float& v : ones.span<float>()) v = 1.0f;
+  Guarded y(*ops, DType::f32, {1, 256});
+  ops->norm(y.tensor(), device(x), device(ones), {}, {NormKind::layer, 1e-5f, false, false});
+  EXPECT_TRUE(near(y.read(), norm_reference(x, ones, {}, {NormKind::layer, 1e-5f, false, false})));
+}
+
+TEST_P(Layers, Rope) {
+  unsigned seed = 1;
+  for (DType t : activations) {
+    for (RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
+      for (auto [heads, c, p] : {std::tuple{1, 2, 1}, {3, 14, 7}, {2, 64, 32}, {2, 22, 5}, {4, 96, 48}}) {
+        const std::int64_t tokens = 11;
+        const Tensor x = random(t, {tokens, heads * c}, ++seed);
+        Tensor cos = Tensor::empty(DType::f32, {tokens, p}), sin = Tensor::empty(DType::f32, {tokens, p});
+        for (std::int64_t i = 0; i < tokens * p; ++i) {
+          cos.data<float>()[i] = std::cos(static_cast<float>(i));
+          sin.data<float>()[i] = std::sin(static_cast<float>(i));
+        }
+        Guarded y(*ops, t, x.shape(), x);
+        ops->rope(y.tensor(), device(cos), device(sin), heads, style);
+        Collector want(x.shape(), t);
+        for (std::int64_t tok = 0; tok < tokens; ++tok) {
+          for (int h = 0; h < heads; ++h) {
+            for (int i = 0; i < c; ++i) {
+              const std::int64_t base = tok * heads * c + h * c;
+              const bool half = style == RopeStyle::half_split;
+              const int pair = half ? i % p : i / 2;
+              const bool second = half ? i >= p : i % 2 == 1;
+              if (i >= 2 * p) {
+                want.add(element(x, base + i), 0.0, 1.0);
+                continue;
+              }
+              const double a = element(x, base + (half ? pair : 2 * pair));
+              const double b = element(x, base + (half ? pair + p : 2 * pair + 1));
+              const double co = element(cos, tok * p + pair), si = element(sin, tok * p + pair);
+              want.add(second ? b * co + a * si : a * co - b * si, std::fabs(a) + std::fabs(b), 2.0);
+            }
+          }
+        }
+        EXPECT_TRUE(near(y.read(), want.take())) << name_of(t) << " " << c << " " << p;
+      }
+    }
+  }
+}
+
+double act(Activation a, double x) {
+  switch (a) {
+    case Activation::relu:
+      return std::max(0.0, x);
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_erf:
+      return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+  }
+  return NAN;
+}
+
+TEST_P(Layers, Activations) {
+  for (DType t : activations) {
+    for (Activation a : {Activation::relu, Activation::silu, Activation::gelu_tanh, Activation::gelu_erf}) {
+      for (bool gated : {false, true}) {
+        const std::int64_t rows = 7, f = 301;
+        Tensor gate = random(DType::f32, {rows, f}, 4);
+        for (std::int64_t i = 0; i < gate.numel(); ++i)
+          gate.data<float>()[i] *= i % 3 == 0 ? 10.0f : i % 3 == 1 ? 1.0f : 0.01f;
+        gate.data<float>()[0] = -200.0f;  // far tails
+        gate.data<float>()[1] = 200.0f;
+        gate = gate.to(t);
+        const Tensor up = gated ? random(t, {rows, f}, 5) : Tensor();
+        Guarded y(*ops, t, {rows, f}), in_place(*ops, t, {rows, f}, gate);
+        ops->activate(y.tensor(), device(gate), gated ? device(up) : up, a);
+        ops->activate(in_place.tensor(), in_place.tensor(), gated ? device(up) : up, a);
+        EXPECT_TRUE(same_bits(in_place.read(), y.read()));
+        Collector want({rows, f}, t);
+        for (std::int64_t i = 0; i < gate.numel(); ++i) {
+          const double x = element(gate, i), v = act(a, x), u = gated ? element(up, i) : 1.0;
+          // gelu: 1 + tanh cancels for negative x, so its error is absolute in x; silu's e^-x is good to 2 ulp.
+          const double inexact =
+              a == Activation::relu ? 0.0 : 8.0 * unit * (std::fabs(v) + (a == Activation::silu ? 0.0 : std::fabs(x)));
+          want.add(v * u, 0.0, 1.0, (inexact + 2.0 * unit * std::fabs(v)) * std::fabs(u));
+        }
+        EXPECT_TRUE(near(y.read(), want.take())) << name_of(t) << " " << static_cast<int>(a);
+      }
+    }
+  }
+}
+
+TEST_P(Layers, ActivationsKeepNaN) {
+  Tensor x = Tensor::zeros(DType::f32, {1, 20});
+  x.data<float>()[3] = NAN;
+  x.data<float>()[18] = NAN;
+  for (Activation a : {Activation::relu, Activation::silu, Activation::gelu_tanh, Activation::gelu_erf}) {
+    Guarded y(*ops, DType::f32, {1, 20});
+    ops->activate(y.tensor(), device(x), {}, a);
+    const Tensor got = y.read();
+    for (int i = 0; i < 20; ++i) EXPECT_EQ(std::isnan(got.data<float>()[i]), i == 3 || i == 18) << static_cast<int>(a);
+  }
+}
+
+TEST_P(Layers, CountNonfinite) {
+  for (DType t : activations) {
+    Tensor x = random(DType::f32, {40, 1000}, 9);
+    EXPECT_EQ(ops->count_nonfinite(device(x.to(t))), 0);
+    x.data<float>()[0] = NAN;
+    x.data<float>()[39999] = INFINITY;
+    x.data<float>()[20000] = -INFINITY;
+    EXPECT_EQ(ops->count_nonfinite(device(x.to(t))), 3);
+  }
+}
+
+}  // namespace
+}  // namespace ptq::testing

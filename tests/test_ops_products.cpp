@@ -1,0 +1,264 @@
+// Linears, logits, log-probabilities, int8 products and Gram matrices against double precision.
+#include "backends.h"
+#include "reference.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace ptq::testing {
+namespace {
+
+using Products = OpsTest;
+PTQ_ON_ALL_BACKENDS(Products);
+
+WeightFormat format_of(DType t) {
+  return t == DType::f32 ? WeightFormat::f32 : t == DType::bf16 ? WeightFormat::bf16 : WeightFormat::f16;
+}
+
+constexpr DType activations[] = {DType::f32, DType::bf16, DType::f16};
+
+Tensor run_linear(Ops& ops, const Tensor& x, const Tensor& w, const Tensor& b) {
+  const WeightPtr packed = ops.pack(w, format_of(x.dtype()));
+  Guarded y(ops, x.dtype(), {x.rows(), w.rows()});
+  ops.linear(y.tensor(), ops.to_device(x), *packed, b ? ops.to_device(b) : b);
+  return y.read();
+}
+
+TEST_P(Products, LinearAtAwkwardShapes) {
+  unsigned seed = 1;
+  for (DType t : activations) {
+    for (std::int64_t rows : awkward) {
+      for (auto [n, width] : {std::pair<int, int>{1, 1}, {1, 129}, {37, 7}, {64, 64}, {130, 33}, {513, 100}}) {
+        const Tensor x = random(t, {rows, width}, ++seed), w = random(t, {n, width}, ++seed);
+        const Tensor b = seed % 4 == 0 ? Tensor() : random(DType::f32, {n}, ++seed);
+        EXPECT_TRUE(near(run_linear(*ops, x, w, b), linear(x, w, b, t)))
+            << name_of(t) << " " << rows << " x " << width << " x " << n;
+      }
+    }
+  }
+}
+
+TEST_P(Products, LinearIsExactOnSmallIntegers) {
+  for (DType t : activations) {
+    // |sum| <= 9 * 27 = 243, which every format holds exactly.
+    const Tensor x = random(t, {70, 27}, 5, Data::small_integers), w = random(t, {1030, 27}, 6, Data::small_integers);
+    Expected want = linear(x, w, {}, t);
+    std::fill(want.bound.begin(), want.bound.end(), 0.0);
+    EXPECT_TRUE(near(run_linear(*ops, x, w, {}), want)) << name_of(t);
+  }
+}
+
+TEST_P(Products, LinearKeepsNonFinite) {
+  Tensor x = random(DType::f32, {3, 16}, 1);
+  const Tensor w = random(DType::f32, {5, 16}, 2, Data::positive);
+  x.data<float>()[16] = NAN;
+  x.data<float>()[2 * 16] = INFINITY;
+  const Tensor y = run_linear(*ops, x, w, {});
+  for (int j = 0; j < 5; ++j) {
+    EXPECT_TRUE(std::isfinite(y.data<float>()[j]));
+    EXPECT_TRUE(std::isnan(y.data<float>()[5 + j]));
+    EXPECT_EQ(y.data<float>()[10 + j], INFINITY);
+  }
+}
+
+TEST_P(Products, PackReportsItsSize) {
+  const Tensor w = random(DType::f32, {576, 192}, 3);
+  for (auto [format, element] : {std::pair{WeightFormat::f32, 4.0},
+                                 {WeightFormat::bf16, 2.0},
+                                 {WeightFormat::f16, 2.0},
+                                 {WeightFormat::s8, 1.0}}) {
+    const WeightPtr p = ops->pack(w, format);
+    EXPECT_EQ(p->out_features(), 576);
+    EXPECT_EQ(p->in_features(), 192);
+    EXPECT_EQ(p->format(), format);
+    const double bytes = element * 576 * 192;
+    EXPECT_GE(static_cast<double>(p->bytes()), bytes);
+    EXPECT_LE(static_cast<double>(p->bytes()), 1.25 * bytes + 4096);
+  }
+}
+
+TEST_P(Products, WrongShapesAreInternalErrors) {
+  const WeightPtr w = ops->pack(random(DType::f32, {8, 16}, 1), WeightFormat::f32);
+  const Tensor y = ops->empty(DType::f32, {2, 8});
+  const auto code = [&](const Tensor& out, const Tensor& x) {
+    try {
+      ops->linear(out, x, *w, {});
+    } catch (const Error& e) {
+      return e.code();
+    }
+    return Exit::ok;
+  };
+  EXPECT_EQ(code(y, device(random(DType::f32, {2, 15}, 1))), Exit::internal);
+  EXPECT_EQ(code(y, device(random(DType::f32, {3, 16}, 1))), Exit::internal);
+  EXPECT_EQ(code(y, device(random(DType::bf16, {2, 16}, 1))), Exit::internal);
+  EXPECT_EQ(code(y, device(random(DType::f32, {2, 16}, 1))), Exit::ok);
+}
+
+TEST_P(Products, QuantizeRows) {
+  for (DType t : activations) {
+    Tensor x = random(DType::f32, {5, 130}, 7);
+    for (int i = 0; i < 130; ++i) x.data<float>()[130 + i] = 0.0f;    // an empty row: scale 1e-5 / 127
+    for (int i = 0; i < 130; ++i) x.data<float>()[260 + i] *= 1e-7f;  // below the floor
+    for (int i = 0; i < 130; ++i) x.data<float>()[390 + i] = i == 0 ? 127.0f : static_cast<float>(i) - 64.5f;  // ties
+    x = x.to(t);
+    const Int8Rows q = ops->quantize_rows(device(x));
+    const Tensor codes = ops->to_host(q.codes), scales = ops->to_host(q.scales);
+    for (std::int64_t r = 0; r < 5; ++r) {
+      float absmax = 0.0f;
+      for (std::int64_t i = 0; i < 130; ++i)
+        absmax = std::max(absmax, static_cast<float>(std::fabs(element(x, r * 130 + i))));
+      const float scale = std::max(absmax, 1e-5f) / 127.0f;
+      EXPECT_EQ(scales.data<float>()[r], scale);
+      for (std::int64_t i = 0; i < 130; ++i) {
+        const auto v = static_cast<float>(element(x, r * 130 + i));
+        EXPECT_EQ(codes.data<std::int8_t>()[r * 130 + i], static_cast<int>(std::nearbyint(v / scale))) << r << " " << i;
+      }
+    }
+  }
+}
+
+TEST_P(Products, QuantizeRowsMarksNonFiniteRows) {
+  Tensor x = random(DType::f32, {3, 40}, 7);
+  x.data<float>()[45] = NAN;
+  x.data<float>()[81] = -INFINITY;
+  const Tensor scales = ops->to_host(ops->quantize_rows(device(x)).scales);
+  EXPECT_TRUE(std::isfinite(scales.data<float>()[0]));
+  EXPECT_TRUE(std::isnan(scales.data<float>()[1]));
+  EXPECT_TRUE(std::isnan(scales.data<float>()[2]));
+}
+
+// The integer product is exact, so only the epilogue rounds: s_x * s_w, times the sum, plus b.
+TEST_P(Products, LinearS8IsExactInItsSums) {
+  unsigned seed = 11;
+  for (std::int64_t rows : awkward) {
+    for (auto [n, width] : {std::pair<int, int>{1, 1}, {37, 130}, {513, 64}, {70, 3001}}) {
+      Tensor w = random(DType::f32, {n, width}, ++seed);
+      Int8Rows x{Tensor::empty(DType::i8, {rows, width}), random(DType::f32, {rows}, ++seed, Data::positive)};
+      std::mt19937 generator(++seed);
+      for (std::int8_t& code : x.codes.span<std::int8_t>()) {
+        code = static_cast<std::int8_t>(static_cast<int>(generator() % 255) - 127);
+      }
+      // The worst case of a saturating implementation: the largest codes side by side.
+      for (int k = 0; k < width; ++k) {
+        x.codes.data<std::int8_t>()[k] = 127;
+        w.data<float>()[k] = 2.0f;
+      }
+      const Tensor b = seed % 2 ? Tensor() : random(DType::f32, {n}, ++seed);
+      Expected want{{rows, n}, {}, {}};
+      const Int8Rows wq = ops->quantize_rows(device(w));
+      const Tensor wc = ops->to_host(wq.codes), ws = ops->to_host(wq.scales);
+      for (std::int64_t t = 0; t < rows; ++t) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          std::int64_t sum = 0;
+          for (std::int64_t k = 0; k < width; ++k) {
+            sum += x.codes.data<std::int8_t>()[t * width + k] * wc.data<std::int8_t>()[j * width + k];
+          }
+          const double product = static_cast<double>(sum) * x.scales.data<float>()[t] * ws.data<float>()[j];
+          want.value.push_back(product + (b ? b.data<float>()[j] : 0.0));
+          want.bound.push_back(unit * (3.0 * std::fabs(product) + std::fabs(want.value.back())));
+        }
+      }
+      Guarded y(*ops, DType::f32, {rows, n});
+      const Int8Rows on_device{device(x.codes), device(x.scales)};
+      ops->linear_s8(y.tensor(), on_device, *ops->pack(w, WeightFormat::s8), b ? device(b) : b);
+      EXPECT_TRUE(near(y.read(), want)) << rows << " x " << width << " x " << n;
+    }
+  }
+}
+
+TEST_P(Products, LogitsScaleAndCap) {
+  for (DType t : activations) {
+    const Tensor x = random(t, {65, 48}, 1), w = random(t, {700, 48}, 2);
+    const WeightPtr packed = ops->pack(w, format_of(t));
+    for (const LogitSpec& spec : {LogitSpec{}, LogitSpec{0.0625f, 0.0f}, LogitSpec{1.0f, 30.0f}}) {
+      Guarded y(*ops, DType::f32, {65, 700});
+      ops->logits(y.tensor(), device(x), *packed, spec);
+      Expected want = linear(x, w, {}, DType::f32);
+      for (std::size_t i = 0; i < want.value.size(); ++i) {
+        want.value[i] = soft_cap(spec.scale * want.value[i], spec.soft_cap);  // the cap contracts errors
+        want.bound[i] =
+            want.bound[i] * spec.scale + 4.0 * unit * std::max(std::fabs(want.value[i]), double{spec.soft_cap});
+      }
+      EXPECT_TRUE(near(y.read(), want)) << name_of(t);
+    }
+  }
+}
+
+TEST_P(Products, TokenLogprobs) {
+  unsigned seed = 21;
+  for (DType t : activations) {
+    for (auto [rows, vocab] : {std::pair<int, int>{1, 1}, {3, 5}, {70, 513}, {130, 1500}}) {
+      const Tensor x = random(t, {rows, 40}, ++seed), w = random(t, {vocab, 40}, ++seed);
+      const WeightPtr packed = ops->pack(w, format_of(t));
+      std::vector<Target> targets;  // unsorted, with repeated rows and rows without targets
+      for (int i = 0; i < 40; ++i) {
+        targets.push_back({static_cast<std::int32_t>(i * 37 % rows), static_cast<std::int32_t>(i * 101 % vocab)});
+      }
+      for (const LogitSpec& spec : {LogitSpec{}, LogitSpec{0.25f, 0.0f}, LogitSpec{2.0f, 15.0f}}) {
+        const std::vector<double> got = ops->token_logprobs(device(x), targets, *packed, spec);
+        const auto want = token_logprobs(x, targets, w, spec);
+        ASSERT_EQ(got.size(), want.size());
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          EXPECT_LE(std::fabs(got[i] - want[i].first), want[i].second) << name_of(t) << " " << rows << " " << vocab;
+        }
+      }
+    }
+  }
+  const WeightPtr packed = ops->pack(random(DType::f32, {9, 8}, 1), WeightFormat::f32);
+  EXPECT_TRUE(ops->token_logprobs(device(random(DType::f32, {4, 8}, 1)), {}, *packed, {}).empty());
+}
+
+// Logits of +-1e4 must neither overflow nor lose the answer.
+TEST_P(Products, TokenLogprobsOfExtremeLogits) {
+  Tensor x = Tensor::zeros(DType::f32, {1, 1}), w = Tensor::zeros(DType::f32, {600, 1});
+  x.data<float>()[0] = 1.0f;
+  w.data<float>()[3] = 1e4f;
+  w.data<float>()[599] = -1e4f;
+  const WeightPtr packed = ops->pack(w, WeightFormat::f32);
+  const std::vector<Target> targets{{0, 3}, {0, 0}, {0, 599}};
+  const std::vector<double> got = ops->token_logprobs(device(x), targets, *packed, {});
+  EXPECT_EQ(got[0], 0.0);
+  EXPECT_EQ(got[1], -1e4);
+  EXPECT_EQ(got[2], -2e4);
+}
+
+TEST_P(Products, GramAtAwkwardShapes) {
+  unsigned seed = 31;
+  for (DType t : activations) {
+    for (std::int64_t tokens : {1, 129, 1100}) {
+      for (std::int64_t n : awkward) {
+        const Tensor x = random(t, {tokens, n}, ++seed);
+        const Tensor h0 = random(DType::f32, {n, n}, ++seed);
+        Guarded h(*ops, DType::f32, {n, n}, h0);
+        ops->gram(h.tensor(), device(x));
+        EXPECT_TRUE(near(h.read(), gram(h0, x))) << name_of(t) << " " << tokens << " x " << n;
+      }
+    }
+  }
+}
+
+TEST_P(Products, GramIsExactOnSmallIntegers) {
+  for (DType t : activations) {
+    const Tensor x = random(t, {2500, 70}, 3, Data::small_integers);
+    const Tensor h0 = random(DType::f32, {70, 70}, 4, Data::small_integers);
+    Guarded h(*ops, DType::f32, {70, 70}, h0);
+    ops->gram(h.tensor(), device(x));
+    Expected want = gram(h0, x);
+    for (double& b : want.bound) b = std::isinf(b) ? b : 0.0;
+    EXPECT_TRUE(near(h.read(), want)) << name_of(t);
+  }
+}
+
+// The same tests on older instruction sets, as far as the library can pretend to have one.
+TEST(OlderProcessors, ProductsAreRightToo) {
+  if (std::getenv("ONEDNN_MAX_CPU_ISA") != nullptr) GTEST_SKIP() << "already restricted";
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  for (const char* isa : {"AVX2", "AVX512_CORE"}) {
+    const std::string command = fmt::format(
+        "ONEDNN_MAX_CPU_ISA={} '{}' --gtest_filter='*LinearIs*:*LinearS8*:*Logprobs*' > /dev/null", isa, self);
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  }
+}
+
+}  // namespace
+}  // namespace ptq::testing

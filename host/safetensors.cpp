@@ -1,7 +1,6 @@
 // Nothing is allocated before the file's size allows it.
 #include "host/safetensors.h"
 
-#include "host/printable.h"
 #include "host/safetensors_header.h"
 #include "host/stored_tensor.h"
 
@@ -11,9 +10,10 @@ namespace {
 
 constexpr std::uint64_t max_header = 100'000'000;  // the format's own limit
 
-class SafetensorsFile : public Checkpoint {
+class SafetensorsFile : public StoredTensorFile {
  public:
-  SafetensorsFile(const std::filesystem::path& path, const std::string& name) : file_(path, "safetensors file") {
+  SafetensorsFile(const std::filesystem::path& path, const std::string& name)
+      : StoredTensorFile(path, "safetensors file", name) {
     const std::string where = path.string();
     require(file_.size() >= Size(8), Exit::data, "{}: {} bytes are too few for a safetensors file{}", where,
             file_.size().value(), format_hint(file_));
@@ -24,25 +24,9 @@ class SafetensorsFile : public Checkpoint {
             format_hint(file_));
     const Size data = Size(8) + Size(length);
     for (SafetensorsEntry& entry : read_safetensors_header(file_.read(8, length), file_.size() - data, where)) {
-      const auto at = tensors_.emplace(entry.name, TensorInfo{entry.name, entry.dtype, std::move(entry.shape), name});
-      offsets_.emplace(at.first->first, data + entry.begin);
+      add(entry.name, entry.dtype, std::move(entry.shape), data + entry.begin);
     }
   }
-
-  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
-
-  Tensor read(const std::string& name, DType as, std::int64_t begin, std::int64_t end) const override {
-    const auto at = tensors_.find(name);
-    require(at != tensors_.end(), Exit::data, "{}: there is no tensor {}", file_.path().string(), printable(name));
-    return read_stored(file_, {at->second, offsets_.at(name)}, as, begin, end);
-  }
-
-  std::vector<std::filesystem::path> files() const override { return {file_.path()}; }
-
- private:
-  InputFile file_;
-  std::map<std::string, TensorInfo> tensors_;
-  std::map<std::string_view, Size> offsets_;  // keys live in tensors_
 };
 
 }  // namespace

@@ -29,14 +29,21 @@ void read_converted(const InputFile& file, Size offset, DType stored, const Tens
 
 }  // namespace
 
-Tensor read_stored(const InputFile& file, const StoredTensor& stored, DType as, std::int64_t begin, std::int64_t end) {
-  const TensorInfo& info = stored.info;
+void StoredTensorFile::add(const std::string& tensor, DType dtype, Shape shape, Size offset) {
+  const auto made = tensors_.emplace(tensor, TensorInfo{tensor, dtype, std::move(shape), name_});
+  offsets_.emplace(made.first->first, offset);
+}
+
+Tensor StoredTensorFile::read(const std::string& name, DType as, std::int64_t begin, std::int64_t end) const {
+  const auto at = tensors_.find(name);
+  require(at != tensors_.end(), Exit::data, "{}: there is no tensor {}", file_.path().string(), printable(name));
+  const TensorInfo& info = at->second;
   require(info.dtype == as || (is_float(info.dtype) && is_float(as)), Exit::data,
-          "{}: tensor {} is stored as {}, {} is needed", file.path().string(), printable(info.name),
+          "{}: tensor {} is stored as {}, {} is needed", file_.path().string(), printable(info.name),
           name_of(info.dtype), name_of(as));
   check(info.dtype != DType::other, "tensor {} of an unknown dtype", info.name);
   Shape shape = info.shape;
-  Size offset = stored.offset;
+  Size offset = offsets_.at(name);
   if (!shape.empty()) {
     if (end < 0) end = shape[0];
     check(0 <= begin && begin <= end && end <= shape[0], "rows [{}, {}) of {} {}", begin, end, info.name,
@@ -50,9 +57,9 @@ Tensor read_stored(const InputFile& file, const StoredTensor& stored, DType as, 
   }
   const Tensor out = Tensor::empty(as, shape);
   if (info.dtype == as) {
-    file.read(out.raw(), offset, Size(out.bytes()));
+    file_.read(out.raw(), offset, Size(out.bytes()));
   } else {
-    read_converted(file, offset, info.dtype, out);
+    read_converted(file_, offset, info.dtype, out);
   }
   return out;
 }

@@ -44,9 +44,9 @@ Size end_of_view(const PickledTensor& tensor) {
   return end;
 }
 
-class TorchBin : public Checkpoint {
+class TorchBin : public StoredTensorFile {
  public:
-  TorchBin(const std::filesystem::path& path, const std::string& name) : file_(path, "torch file"), name_(name) {
+  TorchBin(const std::filesystem::path& path, const std::string& name) : StoredTensorFile(path, "torch file", name) {
     check_magic(file_);
     const auto entries = read_zip(file_);
     const std::string stem = find_stem(entries);
@@ -56,19 +56,9 @@ class TorchBin : public Checkpoint {
             pickle.size.value(), max_pickle);
     const std::string text = file_.read(pickle.offset, pickle.size);
     for (const auto& [tensor, described] : read_state_dict(text, path.string() + ": data.pkl")) {
-      add(tensor, described, entries, stem + "data/");
+      add_view(tensor, described, entries, stem + "data/");
     }
   }
-
-  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
-
-  Tensor read(const std::string& name, DType as, std::int64_t begin, std::int64_t end) const override {
-    const auto at = tensors_.find(name);
-    require(at != tensors_.end(), Exit::data, "{}: there is no tensor {}", file_.path().string(), printable(name));
-    return read_stored(file_, {at->second, offsets_.at(name)}, as, begin, end);
-  }
-
-  std::vector<std::filesystem::path> files() const override { return {file_.path()}; }
 
  private:
   using Entries = std::map<std::string, ZipEntry>;
@@ -93,7 +83,8 @@ class TorchBin : public Checkpoint {
     require(little, Exit::data, "{}: its byte order is not little", file_.path().string());
   }
 
-  void add(const std::string& tensor, const PickledTensor& view, const Entries& entries, const std::string& folder) {
+  void add_view(const std::string& tensor, const PickledTensor& view, const Entries& entries,
+                const std::string& folder) {
     const std::string where = file_.path().string() + ": tensor " + tensor;
     // A key with a path in it would name something outside the archive's data folder.
     const auto at =
@@ -113,14 +104,8 @@ class TorchBin : public Checkpoint {
     } catch (const Error& e) {
       fail(Exit::data, "{}: {}", where, e.what());
     }
-    const auto made = tensors_.emplace(tensor, TensorInfo{tensor, view.dtype, view.shape, name_});
-    offsets_.emplace(made.first->first, at->second.offset + view.offset * item);
+    add(tensor, view.dtype, view.shape, at->second.offset + view.offset * item);
   }
-
-  InputFile file_;
-  std::string name_;
-  std::map<std::string, TensorInfo> tensors_;
-  std::map<std::string_view, Size> offsets_;  // keys live in tensors_
 };
 
 }  // namespace

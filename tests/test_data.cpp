@@ -8,6 +8,7 @@
 #include "golden_path.h"
 #include "host/error.h"
 #include "host/files.h"
+#include "temporary.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -21,24 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Ids = std::vector<std::int32_t>;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "ptq-data-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-  std::string write(const std::string& name, const std::string& content) const {
-    fs::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name, std::ios::binary) << content;
-    return (path_ / name).string();
-  }
-
- private:
-  fs::path path_;
-};
 
 // One id per byte, after an optional BOS of 999.
 class ByteTokenizer final : public Tokenizer {
@@ -63,19 +46,6 @@ class ByteTokenizer final : public Tokenizer {
  private:
   bool bos_;
 };
-
-// Runs `body`, which must fail with `code` and a message containing `part`.
-template <class Body>
-void expect_error(Exit code, const std::string& part, Body body) {
-  try {
-    body();
-    ADD_FAILURE() << "no error; expected one with: " << part;
-  } catch (const Error& e) {
-    EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << e.what();
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << "not one line: " << e.what();
-  }
-}
 
 TEST(PythonRandom, RandintEqualsCPython) {
   struct Case {

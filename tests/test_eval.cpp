@@ -5,6 +5,7 @@
 #include "eval/perplexity.h"
 #include "eval/requests.h"
 #include "host/error.h"
+#include "temporary.h"
 
 #include <gtest/gtest.h>
 
@@ -78,17 +79,6 @@ class PairTokenizer final : public Tokenizer {
 
   std::int32_t eos_id = 302;
 };
-
-template <class Body>
-void expect_error(Exit code, const std::string& part, Body body) {
-  try {
-    body();
-    ADD_FAILURE() << "no error; expected one with: " << part;
-  } catch (const Error& e) {
-    EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << e.what();
-    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
-  }
-}
 
 TEST(Metrics, MeanAndStandardError) {
   const Metric m = mean_stderr(std::vector{1.0, 0.0, 0.0, 1.0, 1.0});

@@ -1,13 +1,13 @@
 // Whole quantized models against the reference implementations (golden/quant, whose README has the tolerances).
 // PTQ_MODELS has stories260K; PTQ_SMOLLM2_REGAUGED is a SmolLM2-135M directory converted with regauge seed 1.
+#include "golden_path.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
 #include "quant/fake_checkpoint.h"
 #include "quant/rtn.h"
-#include "tests/golden_path.h"
+#include "temporary.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,19 +33,6 @@ double fraction_equal(const Tensor& a, const Tensor& b) {
 double frobenius_error(const Tensor& a, const Tensor& b) { return std::sqrt(relative_error(b, a)); }
 
 // --- whole models ------------------------------------------------------------------------------------------------
-
-class Temporary {
- public:
-  Temporary() : path_(fs::temp_directory_path() / fmt::format("ptq-golden-{}", ::getpid())) {
-    fs::remove_all(path_);
-    fs::create_directory(path_);
-  }
-  ~Temporary() { fs::remove_all(path_); }
-  fs::path operator/(const char* name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 std::vector<Window> rows_of(const Tensor& ids) {
   std::vector<Window> rows;
@@ -119,7 +106,7 @@ TEST_P(GptqModel, MatchesTheReference) {
     EXPECT_EQ(l.dead_columns, info.at("dead_columns").at(l.module).get<std::int64_t>()) << l.module;
   }
 
-  const Temporary directory;
+  const TemporaryDirectory directory;
   const QuantizeJob job{source, directory / "out", false, spec, DType::f32};
   quantize_checkpoint(ops(), job, calibration, nullptr);
   const double nll = mean_nll(directory / "out", eval);
@@ -147,7 +134,7 @@ TEST_P(W8a8Model, NaiveLogitsMatchTheReference) {
   const Tensor full = file->read("logits.fp32", DType::f32);
   const auto windows = rows_of(file->read("eval", DType::i32));
 
-  const Temporary temporary;
+  const TemporaryDirectory temporary;
   quantize_checkpoint(ops(), {source, temporary / "out", false, defaults_of(Method::w8a8), DType::f32}, {}, nullptr);
   ASSERT_TRUE(activations_int8(temporary / "out"));
   // The model quantized on the fly and the stored checkpoint run the same codes.
@@ -184,7 +171,7 @@ class AnyFamily : public testing::TestWithParam<const char*> {};
 TEST_P(AnyFamily, RoundTrips) {
   PTQ_NEED(golden, "PTQ_GOLDEN", "models");
   const fs::path source = golden / GetParam();
-  const Temporary temporary;
+  const TemporaryDirectory temporary;
   QuantizeJob job{source, temporary / "out", false, defaults_of(Method::rtn), DType::f32};
   job.spec.group = -1;
   quantize_checkpoint(ops(), job, {}, nullptr);
@@ -216,7 +203,7 @@ class SmolLm2 : public testing::Test {
   // Mean NLL on the 40 stored windows after `spec`, and the report.
   std::pair<double, QuantizeReport> run(const fs::path& source, const fs::path& golden, const QuantSpec& spec) {
     const nlohmann::json tokens = read_json(golden / "smollm2_regauged/tokens.json", "golden");
-    const Temporary directory;
+    const TemporaryDirectory directory;
     QuantizeReport report = quantize_checkpoint(ops(), {source, directory / "out", false, spec, DType::f32},
                                                 tokens.at("c4").get<std::vector<Window>>(), nullptr);
     return {mean_nll(directory / "out", tokens.at("wiki40").get<std::vector<Window>>()), std::move(report)};

@@ -2,7 +2,7 @@
 """Speed of ptq on the CPU against what a user would pick instead, measured in one run on one machine.
 
     python3 -m venv VENV && VENV/bin/pip install torch==2.9.1 transformers==4.57.6 lm-eval==0.4.9.2 safetensors
-    VENV/bin/python bench/compare_cpu.py MODEL --data DIR [--build build/bench] [--only ppl,choice,gptq,tokenize,inspect]
+    VENV/bin/python bench/compare_cpu.py MODEL --data DIR [--build build/bench] [--only ppl,choice,gptq,awq,tokenize,inspect]
 
 MODEL is a Llama-architecture directory in Hugging Face layout (docs/performance.md uses SmolLM2-135M made by
 reproduce/smollm2.py --regauge 1); DIR holds the data sets ($PTQ_DATA). Writes a Markdown table and, with --json, every
@@ -148,6 +148,33 @@ def gptq(args, report):
             report(f"gptq {dtype}: peak MiB", float(re.search(r"peak memory (\d+) MiB", printed).group(1)))
 
 
+def awq(args, report):
+    import torch
+    import awq_eager
+    samples, seqlen = 16, 512
+    with tempfile.TemporaryDirectory() as tmp:
+        ids = f"{tmp}/ids.txt"
+        ptq(args, "calibration", "c4", "--model", args.model, "--samples", samples, "--seqlen", seqlen, "--data",
+                         args.data, "--out", ids)
+        windows = torch.tensor([[int(x) for x in line.split()] for line in open(ids)])
+        theirs, searches = awq_eager.quantize(load(args, "fp32"), windows)
+        report("awq fp32: eager PyTorch seconds", theirs)
+        for dtype in args.dtypes:
+            pure = products(args, "--dtype", dtype, "--seqlen", seqlen, "--awq", samples)
+            ptq(args, "quantize", args.model, f"{tmp}/out-{dtype}", "--method", "awq", "--calibration", f"ids:{ids}",
+                "--group", 64, "--force", dtype=dtype)
+            card = json.load(open(f"{tmp}/out-{dtype}/ptq.json"))
+            seconds = card["seconds"]
+            ours = sum(seconds.values()) - seconds["write"]  # the other side writes nothing; reading weights counts
+            report(f"awq {dtype}: ptq seconds", ours)
+            report(f"awq {dtype}: ratio to eager PyTorch fp32", theirs / ours)
+            report(f"awq {dtype}: time / pure product time", ours / pure["seconds"])
+            for part in ("load", "forward", "search", "sweep"):
+                report(f"awq {dtype}: share of {part}", seconds[part] / ours)
+            same = [mine["best_ratio"] == other["best_ratio"] for mine, other in zip(card["awq"], searches, strict=True)]
+            report(f"awq {dtype}: share of groups with the same best ratio", sum(same) / len(same))
+
+
 def tokenize(args, report):
     with tempfile.TemporaryDirectory() as tmp:
         path = pathlib.Path(tmp) / "wikitext.txt"
@@ -169,7 +196,7 @@ def main():
     ap.add_argument("--dtypes", default="fp32,bf16", type=lambda s: s.split(","))
     ap.add_argument("--windows", type=int, default=4)
     ap.add_argument("--limit", type=int, default=100)
-    ap.add_argument("--only", default="inspect,tokenize,ppl,choice,gptq")
+    ap.add_argument("--only", default="inspect,tokenize,ppl,choice,gptq,awq")
     ap.add_argument("--json", type=pathlib.Path)
     args = ap.parse_args()
 
@@ -183,7 +210,7 @@ def main():
         figures[name] = value
         print(f"| {name} | {value:.4g} |", flush=True)
 
-    parts = {"inspect": inspect, "tokenize": tokenize, "ppl": perplexity, "choice": choice, "gptq": gptq}
+    parts = {"inspect": inspect, "tokenize": tokenize, "ppl": perplexity, "choice": choice, "gptq": gptq, "awq": awq}
     for part in args.only.split(","):
         parts[part](args, report)
     if args.json:

@@ -3,6 +3,7 @@
 //
 //   ptq_products MODEL --dtype fp32|bf16 --seqlen 2048              one perplexity window
 //   ptq_products MODEL --dtype fp32|bf16 --seqlen 512 --gptq 16     GPTQ on 16 windows
+//   ptq_products MODEL --dtype fp32|bf16 --seqlen 512 --awq 16      AWQ on 16 windows, groups of 64 columns
 #include "model/weights.h"
 
 #include <lapacke.h>
@@ -138,15 +139,44 @@ void add_gptq(Timing& t, const ModelFiles& files, std::int64_t tokens, memory::d
   }
 }
 
+// A gated, serial block (Llama): attention and MLP once in full precision and for each of 20 ratios; for linears that
+// are searched alone half a product for their Gram matrix and half of one for each quadratic form d G d^T; for the clip
+// search ten quadratic forms per row and group.
+void add_awq(Timing& t, const ModelFiles& files, std::int64_t windows, std::int64_t seqlen, memory::data_type type) {
+  const ModelConfig& c = files.config();
+  const auto f32 = memory::data_type::f32;
+  constexpr std::int64_t ratios = 20, candidates = 10, group = 64, clip_tokens = 512;
+  t.linear *= static_cast<double>((1 + ratios) * windows);
+  t.attention *= static_cast<double>((1 + ratios) * windows);
+  t.head = 0;
+  const std::int64_t tokens = windows * seqlen;
+  std::vector<std::int64_t> alone{c.ffn};
+  if (c.heads == c.kv_heads) alone.push_back(c.q_width());
+  for (int layer = 0; layer < c.layers; ++layer) {
+    for (const std::int64_t in : alone) {
+      t.hessian += 0.5 * product_seconds({in, tokens}, {tokens, in}, type, f32);
+      t.sweep += 0.5 * ratios * product_seconds({c.width, in}, {in, in}, f32, f32);
+    }
+    for (const auto& [out, in] :
+         {std::pair{c.kv_width() + 2 * c.ffn, c.width}, std::pair{c.width, c.q_width()}, std::pair{c.width, c.ffn}}) {
+      t.sweep += static_cast<double>(in / group) *
+                 (product_seconds({group, clip_tokens}, {clip_tokens, group}, f32, f32) +
+                  0.5 * candidates * product_seconds({out, group}, {group, group}, f32, f32));
+    }
+  }
+}
+
 int run(int argc, char** argv) {
-  std::int64_t seqlen = 2048, gptq = 0;
+  std::int64_t seqlen = 2048, gptq = 0, awq = 0;
   std::string dtype = "fp32";
   for (int i = 2; i + 1 < argc; i += 2) {
     if (!std::strcmp(argv[i], "--seqlen")) seqlen = std::stoll(argv[i + 1]);
     if (!std::strcmp(argv[i], "--gptq")) gptq = std::stoll(argv[i + 1]);
+    if (!std::strcmp(argv[i], "--awq")) awq = std::stoll(argv[i + 1]);
     if (!std::strcmp(argv[i], "--dtype")) dtype = argv[i + 1];
   }
-  require(argc >= 2, Exit::usage, "usage: ptq_products MODEL [--dtype fp32|bf16] [--seqlen T] [--gptq WINDOWS]");
+  require(argc >= 2, Exit::usage,
+          "usage: ptq_products MODEL [--dtype fp32|bf16] [--seqlen T] [--gptq WINDOWS | --awq WINDOWS]");
   const ModelFiles files = ModelFiles::open(argv[1]);
   const auto type = dtype == "bf16" ? memory::data_type::bf16 : memory::data_type::f32;
   Timing t = forward(files, seqlen, type);
@@ -156,9 +186,10 @@ int run(int argc, char** argv) {
     t.head = 0;
     add_gptq(t, files, gptq * seqlen, type);
   }
+  if (awq > 0) add_awq(t, files, awq, seqlen, type);
   const nlohmann::json out = {{"dtype", dtype},
                               {"seqlen", seqlen},
-                              {"windows", std::max<std::int64_t>(gptq, 1)},
+                              {"windows", std::max<std::int64_t>({gptq, awq, 1})},
                               {"linear", t.linear},
                               {"head", t.head},
                               {"attention", t.attention},

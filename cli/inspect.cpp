@@ -1,7 +1,8 @@
 #include "cli/options.h"
 
+#include "model/activation_card.h"
 #include "model/tokenizer.h"
-#include "model/weights.h"
+#include "model/weight_names.h"
 
 #include <nlohmann/json.hpp>
 
@@ -12,29 +13,41 @@ namespace ptq {
 namespace {
 
 struct Summary {
-  std::int64_t parameters = 0;
   std::uint64_t file_bytes = 0;
   std::map<std::string, std::int64_t> tensors_by_dtype;
 };
 
 Summary summarise(const ModelFiles& files) {
   Summary s;
-  for (const auto& [name, info] : files.checkpoint().tensors()) {
-    s.parameters += numel(info.shape);
-    ++s.tensors_by_dtype[std::string(name_of(info.dtype))];
-  }
+  for (const auto& [name, info] : files.checkpoint().tensors()) ++s.tensors_by_dtype[std::string(name_of(info.dtype))];
   for (const auto& path : files.checkpoint().files()) s.file_bytes += std::filesystem::file_size(path);
   return s;
 }
 
-// Weights that evaluation keeps resident: everything but the embedding, of which rows are read as needed; a tied
-// head is resident.
-std::uint64_t resident_bytes(const ModelFiles& files, const Summary& s, DType compute) {
+// Weights that evaluation keeps resident: floats in the compute type, packed linears about as they are stored. Of the
+// embedding rows are read as needed, unless it is the head too.
+std::uint64_t resident_bytes(const ModelFiles& files, DType compute) {
   const ModelConfig& c = files.config();
-  const auto embedding = c.vocab * c.embed_width;
-  const auto stored_head = files.checkpoint().tensors().count("lm_head.weight") != 0;
-  const auto unused = c.tied_head ? (stored_head ? embedding : 0) : embedding;
-  return static_cast<std::uint64_t>(s.parameters - unused) * size_of(compute);
+  std::int64_t floats = files.parameters() - (c.tied_head ? 0 : c.vocab * c.embed_width);
+  std::uint64_t packed = 0;
+  for (int layer = 0; layer < c.layers; ++layer) {
+    for (LinearRole role : all_linear_roles) {
+      if (!files.has_linear(role) || !files.is_packed(layer, role)) continue;
+      const Shape shape = linear_shape(c, role);
+      const std::int64_t columns = files.packed().group == -1 ? shape[1] : files.packed().group;
+      const std::int64_t scales = numel(shape) / columns;
+      floats -= numel(shape);
+      packed += static_cast<std::uint64_t>(numel(shape) * (files.packed().bits <= 4 ? 4 : 8) / 8 + 8 * scales);
+    }
+  }
+  return static_cast<std::uint64_t>(floats) * size_of(compute) + packed;
+}
+
+std::string describe_weights(const PackedConfig& c) {
+  if (!c) return "floats";
+  return fmt::format("{}, {} bits, {}, {}{}", name_of(c.format), c.bits,
+                     c.group == -1 ? "whole rows" : fmt::format("groups of {}", c.group),
+                     c.symmetric ? "symmetric" : "asymmetric", c.act_order ? ", act-order" : "");
 }
 
 std::string describe_tokenizer(const std::filesystem::path& directory) {
@@ -50,7 +63,7 @@ void run(const std::string& model, const GlobalOptions& global, bool json) {
   const ModelFiles files = ModelFiles::open(resolve_model(model));
   const ModelConfig& c = files.config();
   const Summary s = summarise(files);
-  const std::uint64_t resident = resident_bytes(files, s, global.compute_dtype());
+  const std::uint64_t resident = resident_bytes(files, global.compute_dtype());
   const std::string tokenizer = describe_tokenizer(files.directory());
   const nlohmann::ordered_json report = {
       {"directory", files.directory().string()},
@@ -64,7 +77,9 @@ void run(const std::string& model, const GlobalOptions& global, bool json) {
       {"vocab", c.vocab},
       {"max_position", c.max_position},
       {"tied_head", c.tied_head},
-      {"parameters", s.parameters},
+      {"parameters", files.parameters()},
+      {"weights", describe_weights(files.packed())},
+      {"activations", to_json(files.activations())},
       {"tensors", s.tensors_by_dtype},
       {"file_bytes", s.file_bytes},
       {"weights_bytes_" + global.dtype, resident},

@@ -1,9 +1,7 @@
-#include "cli/options.h"
-
+#include "cli/model_options.h"
 #include "cli/progress.h"
 #include "data/ids.h"
 #include "host/checkpoint.h"
-#include "model/transformer.h"
 
 #include <algorithm>
 #include <map>
@@ -14,7 +12,8 @@ namespace ptq {
 namespace {
 
 struct LogitsOptions {
-  std::string model, ids, out;
+  ModelOptions model;
+  std::string ids, out;
   bool taps = false;
 };
 
@@ -32,7 +31,14 @@ void print_top(const Tensor& logits, std::size_t sequence, std::size_t length) {
   fmt::print("\n");
 }
 
-// Records what passes through the network, named hidden.<place>.N and act.block<i>.<module>.N.
+// "self_attn.q_proj"
+std::string module_in_block(const Transformer& model, int layer, LinearRole role) {
+  const std::string module = model.files().linear_ref(layer, role).module, block = fmt::format("layers.{}.", layer);
+  return module.substr(module.find(block) + block.size());
+}
+
+// Records what passes through the network, named hidden.<place>.N, act.block<i>.<module>.N (a linear's input) and
+// out.block<i>.<module>.N (its output).
 Taps record(std::map<std::string, Tensor>& out, const Transformer& model, std::size_t n) {
   const auto keep = [&out, &model, n](const std::string& name, const Tensor& t) {
     out[fmt::format("{}.{}", name, n)] = model.ops().to_host(t).to(DType::f32).clone();
@@ -43,12 +49,11 @@ Taps record(std::map<std::string, Tensor>& out, const Transformer& model, std::s
   taps.final_norm = [=](const Tensor& h) { keep("hidden.final_norm", h); };
   taps.head_input = [=](const Tensor& h) { keep("hidden.lm_head_in", h); };
   taps.stage_input = [=, &model](int layer, Stage stage, const Tensor& x) {
-    for (LinearRole role : roles_of(stage, model.config())) {
-      const std::string module = model.files().linear_ref(layer, role).module;
-      const auto at = module.find(fmt::format("layers.{}.", layer));
-      const auto skip = at + fmt::format("layers.{}.", layer).size();
-      keep(fmt::format("act.block{}.{}", layer, module.substr(skip)), x);
-    }
+    for (LinearRole role : roles_of(stage, model.config()))
+      keep(fmt::format("act.block{}.{}", layer, module_in_block(model, layer, role)), x);
+  };
+  taps.linear_output = [=, &model](int layer, LinearRole role, const Tensor& y) {
+    keep(fmt::format("out.block{}.{}", layer, module_in_block(model, layer, role)), y);
   };
   return taps;
 }
@@ -58,9 +63,8 @@ void run(const LogitsOptions& o, const GlobalOptions& global) {
   const auto sequences = read_id_lines(o.ids);
   require(!sequences.empty(), Exit::data, "{}: no token ids in it", o.ids);
   const auto ops = global.open_device();
-  const auto files = std::make_shared<const ModelFiles>(ModelFiles::open(resolve_model(o.model)));
-  Transformer model(files, *ops, global.compute_dtype());
-  model.load_all();
+  const auto loaded = load_model(resolve_model(o.model.model), o.model.products, *ops, global.compute_dtype());
+  const Transformer& model = *loaded;
 
   Progress progress(progress_mode(global.progress));
   std::map<std::string, Tensor> out;
@@ -90,10 +94,10 @@ void add_logits(CLI::App& app, GlobalOptions& global) {
   auto* command = app.add_subcommand("logits", "Logits of given token sequences");
   command->footer("Example: ptq logits models/opt-125m --ids ids.txt --out logits.safetensors");
   auto o = std::make_shared<LogitsOptions>();
-  command->add_option("MODEL", o->model, "model directory")->required();
+  add_model_options(*command, o->model);
   command->add_option("--ids", o->ids, "file with one sequence of token ids per line")->required();
   command->add_option("--out", o->out, "write float32 logits.N [T,V] here; without it the top 5 are printed");
-  command->add_flag("--taps", o->taps, "also write the hidden states and every linear's input");
+  command->add_flag("--taps", o->taps, "also write the hidden states and every linear's input and output");
   command->callback([o, &global] { run(*o, global); });
 }
 

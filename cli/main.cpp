@@ -45,6 +45,10 @@ int run(int argc, char** argv) {
   ptq::add_quantize(app, global);
   ptq::add_matrix(app, global);
   ptq::add_eval(app, global);
+  ptq::add_generate(app, global);
+  ptq::add_activations(app, global);
+  ptq::add_inject(app, global);
+  ptq::add_verify_export(app, global);
   ptq::add_devices(app, global);
 
   ptq::install_interrupt_handler();

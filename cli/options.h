@@ -31,13 +31,17 @@ struct GlobalOptions {
 std::filesystem::path resolve_model(const std::string& model);
 
 // Each adds one subcommand with its options, example and action.
+void add_activations(CLI::App& app, GlobalOptions& global);
 void add_calibration(CLI::App& app, GlobalOptions& global);
 void add_devices(CLI::App& app, GlobalOptions& global);
 void add_eval(CLI::App& app, GlobalOptions& global);
+void add_generate(CLI::App& app, GlobalOptions& global);
+void add_inject(CLI::App& app, GlobalOptions& global);
 void add_inspect(CLI::App& app, GlobalOptions& global);
 void add_logits(CLI::App& app, GlobalOptions& global);
 void add_matrix(CLI::App& app, GlobalOptions& global);
 void add_quantize(CLI::App& app, GlobalOptions& global);
 void add_tokenize(CLI::App& app, GlobalOptions& global);
+void add_verify_export(CLI::App& app, GlobalOptions& global);
 
 }  // namespace ptq

@@ -11,13 +11,15 @@ namespace ptq {
 // Options that were not given keep the method's default (quant/scheme.h).
 struct QuantOptions {
   std::string method;
+  std::optional<std::string> scheme;
   std::optional<int> bits;
   std::optional<std::int64_t> group;
   bool symmetric = false, asymmetric = false;
-  bool mse = false, act_order = false, static_groups = false;
+  bool mse = false, act_order = false, static_groups = false, double_quant = false;
   bool true_sequential = QuantSpec{}.true_sequential;
-  std::optional<double> damp;
-  std::optional<std::string> dead, hessian_norm, on_singular;
+  bool clip = QuantSpec{}.clip;
+  std::optional<double> damp, alpha;
+  std::optional<std::string> dead, hessian_norm, on_singular, awq_scaling;
 
   QuantSpec spec() const;  // validated; exit 2 names the option at fault
 };

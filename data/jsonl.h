@@ -16,6 +16,9 @@ using RecordVisitor = std::function<bool(const nlohmann::json& record, const std
 // error. `what` names the file's role in messages.
 void for_each_record(const std::filesystem::path& file, std::string_view what, const RecordVisitor& visit);
 
+// One line. Exit 65 with `origin` if it is not a JSON object.
+nlohmann::json parse_record(std::string_view line, const std::string& origin);
+
 // A member that must be there and be a string (exit 65).
 const std::string& string_member(const nlohmann::json& record, const char* key, const std::string& origin);
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Downloads the data sets of data/sources.json into a directory for --data / $PTQ_DATA.
 
-    python3 data/prepare.py DIR [SET ...]        all sets, or only those named
+    python3 data/prepare.py DIR [SET ...]        all sets but the large ones, or only those named
     python3 data/prepare.py DIR --check          what is there, without a network
 
-Every file is verified by its own sha256 or that of the archive it comes from before it appears under its name; files
-that are there already and verify are not downloaded again. Needs only the standard library.
+Every file whose publisher's sha256 is known is verified, by its own or that of the archive it comes from, before it
+appears under its name; files that are there already are not downloaded again. Needs only the standard library.
 """
-import argparse, gzip, hashlib, json, os, shutil, sys, tempfile, urllib.request, zipfile
+import argparse, gzip, hashlib, json, os, shutil, sys, tarfile, tempfile, urllib.request, zipfile
 from pathlib import Path
 
 
@@ -41,9 +41,29 @@ def first_lines(url, count, target):
                 out.write(text.readline())
 
 
+def unpack_folder(archive, folder, target):
+    """The regular files that lie in this folder of a tar archive, and nothing that is elsewhere."""
+    target.mkdir()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parent, _, name = member.name.removeprefix("./").rpartition("/")
+            if member.isfile() and parent == folder:
+                with open(target / name, "wb") as out:
+                    shutil.copyfileobj(tar.extractfile(member), out, 1 << 20)
+
+
+def unpack_member(archive, member, target):
+    with zipfile.ZipFile(archive) as z, z.open(member) as source, open(target, "wb") as out:
+        shutil.copyfileobj(source, out, 1 << 20)
+
+
 def install(part, directory, entry):
-    """Moves a finished file to its name, if it is the right one."""
-    verify(part, entry.get("sha256"), entry["name"])
+    """Moves a finished file or folder to its name, if it is the right one."""
+    if "folder" in entry:
+        if (found := len(list(part.iterdir()))) != entry["count"]:
+            raise BadData(f"{entry['name']}: {found} files in {entry['folder']}, expected {entry['count']}")
+    else:
+        verify(part, entry.get("sha256"), entry["name"])
     target = directory / entry["name"]
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, target)
@@ -54,24 +74,35 @@ def fetch(source, directory):
         part = Path(temporary) / "part"
         archive = Path(temporary) / "archive"
         for entry in source["files"]:
+            if state(entry, directory) != "missing":
+                continue
             if "lines" in entry:
                 first_lines(source["url"], entry["lines"], part)
+            elif source["url"].endswith("/"):
+                download(source["url"] + Path(entry["name"]).name, part)
             else:
                 if not archive.exists():
                     download(source["url"], archive)
                     verify(archive, source.get("sha256"), source["url"])
-                with zipfile.ZipFile(archive) as z, z.open(entry["member"]) as member, open(part, "wb") as out:
-                    shutil.copyfileobj(member, out, 1 << 20)
+                if "folder" in entry:
+                    unpack_folder(archive, entry["folder"], part)
+                else:
+                    unpack_member(archive, entry["member"], part)
             install(part, directory, entry)
 
 
 def state(entry, directory):
     path = directory / entry["name"]
+    if path.is_dir():
+        found = len(list(path.iterdir()))
+        if found == entry.get("count", found):
+            return f"{found} files"
+        return f"{found} files, expected {entry['count']} (delete it to download again)"
     if not path.exists():
         return "missing"
     expected = entry.get("sha256")
     if not expected:
-        return "present (verified when it was downloaded)"
+        return "present"
     return "ok" if sha256(path) == expected else "present, differs from the publisher's file (delete it to download again)"
 
 
@@ -90,11 +121,19 @@ def main():
     failed = False
     for name in args.sets or sources:
         source = sources[name]
-        if not args.check and any(state(e, args.directory) == "missing" for e in source["files"]):
+        absent = any(state(entry, args.directory) == "missing" for entry in source["files"])
+        if absent and "manual" in source:
+            print(f"{name}: not there; {source['manual']}")
+            failed |= name in args.sets
+            continue
+        if absent and "large" in source and name not in args.sets:
+            print(f"{name}: not there; {source['large']}, downloaded only when it is named: prepare.py DIR {name}")
+            continue
+        if absent and not args.check:
             print(f"{name}: downloading {source['url']} ({source['licence']})", flush=True)
             try:
                 fetch(source, args.directory)
-            except (BadData, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            except (BadData, OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed = True
         for entry in source["files"]:

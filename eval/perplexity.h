@@ -8,6 +8,7 @@
 #include "model/tokenizer.h"
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
@@ -34,6 +35,16 @@ struct Perplexity {
 
 // The ids of a text: what the tokenizer puts in front by itself (BOS), once, then the text.
 std::vector<std::int32_t> text_ids(const Tokenizer& tokenizer, std::string_view text);
+
+// The text's windows of `seqlen` tokens, the first `windows` of them (-1: all). Exit 2 for impossible options, 65 if
+// the text is shorter than one window.
+std::vector<std::span<const std::int32_t>> cut_windows(std::span<const std::int32_t> ids, std::int64_t seqlen,
+                                                       std::int64_t windows);
+
+// Calls run(first, last) for windows [first, last) that fit into a forward pass of batch_tokens, at least one at a
+// time.
+void for_each_batch(std::int64_t windows, std::int64_t seqlen, std::int64_t batch_tokens,
+                    const std::function<void(std::int64_t first, std::int64_t last)>& run);
 
 // Exit 2 for impossible options, 65 if the text is shorter than one window, 76 naming the window if an NLL is not
 // finite.

@@ -66,7 +66,7 @@ std::int64_t shared_prefix(const Scorer& model, const std::vector<Request>& requ
     shared = end - first.begin();
   }
   for (const Request& r : requests) {
-    if (shared > 0 && !model.same_rope(shared, length(r.input))) return 0;
+    if (shared > 0 && !model.may_share_prefix(shared, length(r.input))) return 0;
   }
   return shared;
 }

@@ -38,7 +38,7 @@ struct Request {
 Request make_request(EncodedPair pair, std::int64_t max_length, const std::string& origin);
 
 // Tokens that all inputs have in common at the start, as far as the model may compute them once: 0 for a single request
-// or where positions depend on the sequence's length (Scorer::same_rope).
+// or where a token's result depends on what follows it (Scorer::may_share_prefix).
 std::int64_t shared_prefix(const Scorer& model, const std::vector<Request>& requests);
 
 // Appends one question's requests, their first `shared` tokens once as a segment that the others continue. Targets are

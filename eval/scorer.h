@@ -16,8 +16,8 @@ class Scorer {
   // log p(target.token | everything up to and including batch.ids[target.row] in its sequence), in target order.
   virtual std::vector<double> logprobs(const Batch& batch, std::span<const Target> targets) const = 0;
 
-  // May sequences of these lengths share a prefix? See Transformer::same_rope.
-  virtual bool same_rope(std::int64_t length_a, std::int64_t length_b) const = 0;
+  // May sequences of these lengths share a prefix? See Transformer::may_share_prefix.
+  virtual bool may_share_prefix(std::int64_t length_a, std::int64_t length_b) const = 0;
 
   virtual std::int64_t max_position() const = 0;
 };
@@ -30,7 +30,7 @@ class TransformerScorer final : public Scorer {
   std::vector<double> logprobs(const Batch& batch, std::span<const Target> targets) const override {
     return model_.token_logprobs(model_.forward(batch), targets);
   }
-  bool same_rope(std::int64_t a, std::int64_t b) const override { return model_.same_rope(a, b); }
+  bool may_share_prefix(std::int64_t a, std::int64_t b) const override { return model_.may_share_prefix(a, b); }
   std::int64_t max_position() const override { return model_.config().max_position; }
 
  private:

@@ -10,11 +10,18 @@
 
 namespace ptq {
 
+// Where scale and zero point come from.
+enum class GridRule : std::uint8_t {
+  gptq,  // the range always holds 0 (IST-DASLab/gptq quant.py)
+  awq,   // the range as it is, the zero point clamped into the codes (llm-awq quantizer.py); symmetric: absmax / 7
+};
+
 // What a row (or a group of a row) is rounded to. bits 2..8.
 struct GridSpec {
   int bits = 4;
   bool symmetric = true;
   bool mse = false;  // shrink the range to minimise sum |q - w|^2.4 (reference: maxshrink 0.8, 100 steps)
+  GridRule rule = GridRule::gptq;
 
   int levels() const { return (1 << bits) - 1; }  // the largest code
 };
@@ -25,9 +32,17 @@ struct GridPoint {
   float zero;
 };
 
-// The grid of the closed range [lo, hi], which is widened to contain 0.
+// The grid of the closed range [lo, hi].
 inline GridPoint grid_of_range(float lo, float hi, const GridSpec& spec) {
   const auto levels = static_cast<float>(spec.levels());
+  if (spec.rule == GridRule::awq) {
+    if (spec.symmetric) {
+      const float half = (levels + 1.0f) / 2.0f;
+      return {std::max(std::max(std::fabs(lo), std::fabs(hi)), 1e-5f) / (half - 1.0f), half};
+    }
+    const float step = std::max(hi - lo, 1e-5f) / levels;
+    return {step, std::clamp(-std::nearbyint(lo / step), 0.0f, levels)};
+  }
   lo = std::min(lo, 0.0f);
   hi = std::max(hi, 0.0f);
   if (spec.symmetric) {
@@ -49,7 +64,9 @@ inline float code_of(float w, GridPoint g, float levels) {
 
 inline float value_of(float code, GridPoint g) { return g.scale * (code - g.zero); }
 
-// Symmetric int8 with 127 levels on each side (absmax), per row: SmoothQuant fake_quant.py.
-inline float int8_scale(float absmax) { return std::max(absmax, 1e-5f) / 127.0f; }
+// Symmetric integers with 2^(bits-1) - 1 levels on each side (int8: 127): SmoothQuant fake_quant.py.
+inline float absmax_scale(float absmax, int bits = 8) {
+  return std::max(absmax, 1e-5f) / static_cast<float>((1 << (bits - 1)) - 1);
+}
 
 }  // namespace ptq

@@ -70,6 +70,8 @@ enum class WeightFormat : std::uint8_t {
   bf16,  // bf16 x bf16 products, fp32 accumulation
   f16,   // stored as f16, multiplied in fp32
   s8,    // int8 codes with a scale per output row; takes int8 activations (Int8Rows)
+  u4,    // unsigned codes with group scales and zeros (CodedWeight), two a byte; expanded a panel at a time
+  u8,    // the same, one a byte
 };
 
 // A linear's weight in the backend's own layout. Immutable; freed by its destructor.
@@ -83,11 +85,31 @@ class Weight {
 };
 using WeightPtr = std::shared_ptr<const Weight>;
 
-// Rows quantized to int8: x ~= codes * scale, scale = max(absmax, 1e-5) / 127 (SmoothQuant, per-token dynamic).
+// A weight as packed checkpoints hold it: w[n,i] = scales[n,g] * (codes[n,i] - zeros[n,g]), g = g_idx[i]. On the host.
+struct CodedWeight {
+  int bits = 4;          // 2..8: codes and zeros are below 2^bits
+  Tensor codes;          // [N, I] u8
+  Tensor scales, zeros;  // [N, G] f32
+  Tensor g_idx;          // [I] i32, values in 0..G-1
+};
+
+// Rows quantized to symmetric integers of at most 8 bits: x ~= codes * scale (+ outliers), SmoothQuant's absmax rule.
 struct Int8Rows {
   Tensor codes;   // [T, I] i8
   Tensor scales;  // [T] f32
+  // LLM.int8(): columns that stay in floating point; their codes are 0. Empty if there are none.
+  Tensor outliers;         // [T, C] f32, 0 where a row keeps the column as a code
+  Tensor outlier_columns;  // [C] i32, ascending
 };
+
+// Per-channel sums over tokens that can be merged: everything that statistics of activations need.
+struct ChannelSums {
+  Tensor moments;   // [5, I] f64: sum of x, |x|, x^2, x^3, x^4
+  Tensor extremes;  // [2, I] f32: smallest and largest x; start with +inf and -inf
+};
+
+// A code book for round_to_book: ascending values in [-1, 1]; a value on the midpoint of two takes the lower one.
+using CodeBook = std::span<const float>;
 
 // One token's score: log softmax(logits of row `row`)[target].
 struct Target {
@@ -153,14 +175,35 @@ class Ops {
   // y = x W^T + b.                  y [T,N], x [T,I], b [N] f32 or empty. 2 T N I flops.
   virtual void linear(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) = 0;
 
-  // Per-token dynamic int8 (spec C.4).  x [T,I] -> codes, scales
-  virtual Int8Rows quantize_rows(const Tensor& x) = 0;
+  // Lays out integer codes for linear() and linear_few(): values scale * (code - zero) are formed in fp32 and rounded
+  // to `compute` (f32, bf16, f16), so that results equal those of pack() of the dequantized weight; memory stays that
+  // of the codes.
+  virtual WeightPtr pack_codes(const CodedWeight& w, DType compute) = 0;
 
-  // y = diag(x.scales) (codes_x codes_w^T) diag(w.scales) + b, s8 x s8 -> s32 exactly.
+  // Lays out int8 codes [N,I] i8 with a scale per row, scales [N] f32, for linear_s8 (both on the host).
+  virtual WeightPtr pack_s8(const Tensor& codes, const Tensor& scales) = 0;
+
+  // linear() for decoding, of at most 16 rows: bound by reading the weight once, in an order of summation of its own,
+  // so that it differs from linear() by rounding. A row's result does not depend on the other rows. Not for s8.
+  virtual void linear_few(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) = 0;
+
+  // absmax[t] = max_i |x[t,i]|.     absmax [T] f32, x [T,I]
+  virtual void row_absmax(const Tensor& absmax, const Tensor& x) = 0;
+
+  // Symmetric integers (spec C.4).  x [T,I] -> codes, scales = max(absmax, 1e-5) / (2^(bits-1) - 1). absmax [T] f32
+  // (per tensor, static; codes beyond the range are clamped) or empty: each row's own.
+  virtual Int8Rows quantize_rows(const Tensor& x, int bits = 8, const Tensor& absmax = {}) = 0;
+
+  // y = the values of quantize_rows: fake quantization. y [T,I] may be x.
+  virtual void fake_quantize_rows(const Tensor& y, const Tensor& x, int bits, const Tensor& absmax = {}) = 0;
+
+  // y = diag(x.scales) (codes_x codes_w^T) diag(w.scales) + x.outliers (codes_w diag(w.scales))[:, columns]^T + b, s8 x
+  // s8 -> s32 exactly.
   virtual void linear_s8(const Tensor& y, const Int8Rows& x, const Weight& w, const Tensor& b) = 0;
 
   // o = softmax(mask(cap(scale * q k^T))) v per head and segment, online softmax, nothing of size T x T is stored.
-  // o, q [T, H*C], k, v [T, K*C]
+  // o, q [R, H*C], k, v [T, K*C]. R = T, or less when decoding with a KV cache: row r is then token T - R + r, and its
+  // result is the same bits as with all rows.
   virtual void attention(const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v,
                          std::span<const Segment> segments, const AttentionSpec& spec) = 0;
 
@@ -171,6 +214,18 @@ class Ops {
   // x [R,D]; targets sorted by row or not; the result has one double per target.
   virtual std::vector<double> token_logprobs(const Tensor& x, std::span<const Target> targets, const Weight& w,
                                              const LogitSpec& spec) = 0;
+
+  // --- statistics: memory bound, sums in f64 in row order ------------------------------------------------------
+  // Adds the rows of x [T,I] to the sums of its columns.
+  virtual void channel_sums(const ChannelSums& sums, const Tensor& x) = 0;
+
+  // counts[0] += elements < lo, counts[b+1] += elements of the b-th of B equal bins of [lo, hi), counts[B+1] +=
+  // elements
+  // >= hi; exact. NaN counts nowhere. counts [B+2] i64, edge b = lo + (hi - lo) * b / B in f64.
+  virtual void histogram(const Tensor& counts, const Tensor& x, double lo, double hi) = 0;
+
+  // sum (a - b)^2 over all elements.
+  virtual double squared_difference(const Tensor& a, const Tensor& b) = 0;
 
   // --- quantization ------------------------------------------------------------------------------------------
   // H += X^T X (upper triangle valid).   H [I,I] f32, X [T,I] compute dtype. T I^2 flops (symmetric).
@@ -197,6 +252,28 @@ class Ops {
   // row_error [N] f64: sum over columns of (w - q)^2 / U_jj^2 / 2.
   virtual void gptq_sweep(const Tensor& w, const GroupedCodes& out, const Tensor& row_error, const Tensor& u,
                           const SweepSpec& spec, bool fixed_grids, const Tensor& g_idx) = 0;
+
+  // AWQ (spec B.3): out = Q(W diag(t)) diag(t)^-1 with one grid per `group` columns (-1: whole row). out, W [N,I] f32,
+  // t [I] f32 > 0. out may be W.
+  virtual void round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, const GridSpec& grid,
+                            std::int64_t group) = 0;
+
+  // tr(D G D^T) = sum of (x d_n)^2 over the tokens whose Gram matrix G = X^T X is (upper triangle read) and the rows of
+  // D: the squared error of a linear alone (spec B.3, exact). D [N,I], G [I,I] f32. 2 N I^2 flops.
+  virtual double gram_loss(const Tensor& d, const Tensor& g) = 0;
+
+  // AWQ clip search (spec B.6): clip[n,g] = the c of absmax (1 - i/20), i = 0..9, whose clamped and quantized weights
+  // change the group's partial products with the tokens X least; the first of equals. clip [N,G] f32, W [N,I], X [S,I]
+  // f32, I a multiple of group. 20 S N I flops, or the same sums through per-group Gram matrices.
+  virtual void clip_search(const Tensor& clip, const Tensor& w, const Tensor& x, const GridSpec& grid,
+                           std::int64_t group) = 0;
+
+  // Rows of W [R,B] f32 to a code book (NF4, spec D.3): absmax[r] = max |w|, codes = nearest book value of w / absmax.
+  // codes [R,B] u8, absmax [R] f32. A zero row gets the code of 0.
+  virtual void round_to_book(const Tensor& codes, const Tensor& absmax, const Tensor& w, CodeBook book) = 0;
+
+  // y = x with each run of `block` columns of a row rounded to the code book (the last run may be shorter). y may be x.
+  virtual void fake_round_to_book(const Tensor& y, const Tensor& x, CodeBook book, std::int64_t block) = 0;
 };
 
 // The CPU backend. threads = 0: all cores.

@@ -235,8 +235,6 @@ ModelConfig read_config(const std::filesystem::path& directory) {
   const nlohmann::json parsed = read_json(path, "model config", max_config_bytes);
   const JsonFields json(parsed, path.string());
   const Family& family = family_of(json);
-  require(!json.has("quantization_config"), Exit::data,
-          "{}: quantization_config: packed checkpoints are not supported by this version", json.where());
 
   ModelConfig c;
   c.family = family.model_type;

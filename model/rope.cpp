@@ -106,14 +106,14 @@ std::int64_t first_position(std::span<const Segment> segments, const Segment& s)
 }
 
 RopeTables rope_tables(const RopeSpec& spec, std::span<const Segment> segments, std::int64_t tokens,
-                       std::int64_t max_position, DType rounding) {
+                       std::int64_t max_position, DType rounding, std::int64_t before) {
   const int pairs = spec.rotary_dim / 2;
   RopeTables tables{Tensor::empty(DType::f32, {tokens, pairs}), Tensor::empty(DType::f32, {tokens, pairs})};
   float* cos = tables.cos.data<float>();
   float* sin = tables.sin.data<float>();
   const auto scale = static_cast<float>(spec.attention_factor);
   for (const Segment& s : segments) {
-    const std::int64_t first = first_position(segments, s);
+    const std::int64_t first = before + first_position(segments, s);
     const std::vector<float> inv = inverse_frequencies(spec, first + s.end - s.begin, max_position);
     for (std::int64_t t = s.begin; t < s.end; ++t) {
       const auto position = static_cast<float>(first + t - s.begin);

@@ -20,10 +20,11 @@ struct RopeTables {
   Tensor cos, sin;  // [T, rotary_dim / 2] f32, host
 };
 
-// Angles of every token of a packed batch: positions continue after a segment's prefix, and a segment's frequencies
-// follow its total length. Values are rounded to `rounding` (the compute dtype; f32: not at all).
+// Angles of every token of a packed batch: positions continue after a segment's prefix (and after `before` tokens that
+// are not in the batch), and a segment's frequencies follow its total length. Values are rounded to `rounding` (the
+// compute dtype; f32: not at all).
 RopeTables rope_tables(const RopeSpec& spec, std::span<const Segment> segments, std::int64_t tokens,
-                       std::int64_t max_position, DType rounding);
+                       std::int64_t max_position, DType rounding, std::int64_t before = 0);
 
 // Tokens before the segment's first one: the length of its prefix.
 std::int64_t first_position(std::span<const Segment> segments, const Segment& s);

@@ -5,43 +5,13 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 namespace ptq {
 
 namespace {
 
-WeightFormat format_of(DType compute) {
-  switch (compute) {
-    case DType::bf16:
-      return WeightFormat::bf16;
-    case DType::f16:
-      return WeightFormat::f16;
-    default:
-      return WeightFormat::f32;
-  }
-}
-
 std::size_t index(NormRole role) { return static_cast<std::size_t>(role); }
-
-// y = x W^T + b for linears that share x; int8 linears share its quantized rows too.
-std::vector<Tensor> apply(Ops& ops, const Tensor& x, std::initializer_list<const Linear*> linears) {
-  std::vector<Tensor> out;
-  std::optional<Int8Rows> rows;
-  for (const Linear* l : linears) {
-    Tensor y = ops.empty(x.dtype(), {x.rows(), l->weight->out_features()});
-    if (l->weight->format() == WeightFormat::s8) {
-      if (!rows) rows = ops.quantize_rows(x);
-      ops.linear_s8(y, *rows, *l->weight, l->bias);
-    } else {
-      ops.linear(y, x, *l->weight, l->bias);
-    }
-    out.push_back(std::move(y));
-  }
-  return out;
-}
-
-// Values of a gain or bias rounded to the compute dtype, kept as f32 (the contract of Ops::norm and Ops::linear).
-Tensor rounded(const Tensor& t, DType compute) { return t ? t.to(compute).to(DType::f32) : t; }
 
 }  // namespace
 
@@ -67,56 +37,10 @@ int Batch::append(std::span<const std::int32_t> sequence, int prefix) {
   return static_cast<int>(segments.size()) - 1;
 }
 
-Transformer::Transformer(std::shared_ptr<const ModelFiles> files, Ops& ops, DType compute)
-    : files_(std::move(files)), ops_(ops), compute_(compute) {
-  const auto gain = [&](Tensor t) { return t ? ops_.to_device(rounded(t, compute_)) : t; };
-  const auto dense = [&](const Tensor& t) { return t ? Linear{ops_.pack(t, format_of(compute_)), {}} : Linear{}; };
-  if (Tensor positions = files_->position_table(compute_)) positions_ = ops_.to_device(positions);
-  final_norm_weight_ = gain(files_->final_norm_weight(DType::f32));
-  final_norm_bias_ = gain(files_->final_norm_bias(DType::f32));
-  project_in_ = dense(files_->project_in(compute_));
-  project_out_ = dense(files_->project_out(compute_));
-}
+Stream Transformer::embed(Batch batch) const { return embed_after(std::move(batch), 0); }
 
-Linear Transformer::make_linear(const Tensor& weight, int layer, LinearRole role, bool int8) const {
-  Linear l;
-  l.weight = ops_.pack(weight, int8 ? WeightFormat::s8 : format_of(compute_));
-  if (Tensor bias = files_->linear_bias(layer, role, DType::f32)) l.bias = ops_.to_device(rounded(bias, compute_));
-  return l;
-}
-
-Linear Transformer::load_linear(int layer, LinearRole role, bool int8) const {
-  // int8 codes come from the stored weight: bf16 in between would move some of them.
-  return make_linear(files_->linear_weight(layer, role, int8 ? DType::f32 : compute_), layer, role, int8);
-}
-
-Block Transformer::load_block(int layer, bool int8) const {
-  Block block = load_norms(layer);
-  for (LinearRole role : all_linear_roles) {
-    if (files_->has_linear(role)) block[role] = load_linear(layer, role, int8);
-  }
-  return block;
-}
-
-Block Transformer::load_norms(int layer) const {
-  Block block;
-  for (NormRole role : {NormRole::attention_in, NormRole::attention_out, NormRole::mlp_in, NormRole::mlp_out,
-                        NormRole::q, NormRole::k}) {
-    if (Tensor w = files_->norm_weight(layer, role, DType::f32))
-      block.norm_weight[index(role)] = ops_.to_device(rounded(w, compute_));
-    if (Tensor b = files_->norm_bias(layer, role, DType::f32))
-      block.norm_bias[index(role)] = ops_.to_device(rounded(b, compute_));
-  }
-  return block;
-}
-
-void Transformer::load_all(bool int8) {
-  blocks_.clear();
-  for (int i = 0; i < config().layers; ++i) blocks_.push_back(load_block(i, int8));
-  if (!head_) head_ = Linear{ops_.pack(files_->head(compute_), format_of(compute_)), {}};
-}
-
-Stream Transformer::embed(Batch batch) const {
+// `before`: tokens that precede the batch's only sequence.
+Stream Transformer::embed_after(Batch batch, std::int64_t before) const {
   const ModelConfig& c = config();
   require(!batch.ids.empty(), Exit::data, "no tokens to run");
   for (std::size_t i = 0; i < batch.ids.size(); ++i) {
@@ -125,7 +49,7 @@ Stream Transformer::embed(Batch batch) const {
   }
   std::vector<std::int32_t> position(batch.ids.size());
   for (const Segment& s : batch.segments) {
-    const std::int64_t first = first_position(batch.segments, s);
+    const std::int64_t first = before + first_position(batch.segments, s);
     require(c.position != PositionKind::learned || first + s.end - s.begin <= c.max_position, Exit::data,
             "a sequence of {} tokens exceeds the model's {} positions; use a shorter --seqlen", first + s.end - s.begin,
             c.max_position);
@@ -149,14 +73,14 @@ Stream Transformer::embed(Batch batch) const {
   const auto tokens = batch.tokens();
   Stream s;
   s.h = ops_.empty(compute_, {tokens, c.embed_width});
-  const float scale = rounded(Tensor::of<float>({c.embed_scale}, {1}), compute_).data<float>()[0];
+  const float scale = Tensor::of<float>({c.embed_scale}, {1}).to(compute_).to(DType::f32).data<float>()[0];
   ops_.embed(s.h, ops_.to_device(Tensor::of(slot, {tokens})), ops_.to_device(table), scale);
-  if (project_in_) s.h = apply(ops_, s.h, {&project_in_})[0];
+  if (project_in_) s.h = SharedInput(ops_, s.h, no_quantization).apply(project_in_);
   if (positions_) ops_.add_rows(s.h, ops_.to_device(Tensor::of(position, {tokens})), positions_);
   if (c.position == PositionKind::rope) {
     const DType rounding = c.rope_in_fp32 ? DType::f32 : compute_;
     const auto tables = [&](const RopeSpec& spec, Tensor& cos, Tensor& sin) {
-      RopeTables t = rope_tables(spec, batch.segments, tokens, c.max_position, rounding);
+      RopeTables t = rope_tables(spec, batch.segments, tokens, c.max_position, rounding, before);
       cos = ops_.to_device(t.cos);
       sin = ops_.to_device(t.sin);
     };
@@ -184,23 +108,50 @@ void Transformer::enter(Stream& s, const Block& block) const {
   s.branch = config().block == BlockKind::parallel ? s.x : Tensor{};
 }
 
-Tensor Transformer::attend(const Stream& s, int layer, const Block& block) const {
+// The stage's input on its way into the linears.
+SharedInput Transformer::input(const Stream& s, const Block& block, Stage stage) const {
+  return SharedInput(ops_, s.x, activations_, block.ranges.input[static_cast<std::size_t>(stage)], s.batch.segments,
+                     s.cache != nullptr && s.x.rows() <= few_rows);
+}
+
+Tensor Transformer::run_linear(SharedInput& input, int layer, const Block& block, LinearRole role,
+                               const Taps* taps) const {
+  Tensor y = input.apply(block[role]);
+  if (taps && taps->linear_output) taps->linear_output(layer, role, y);
+  return y;
+}
+
+Tensor Transformer::attend(const Stream& s, int layer, const Block& block, const Taps* taps) const {
   const ModelConfig& c = config();
-  auto qkv = apply(ops_, s.x, {&block[LinearRole::q], &block[LinearRole::k], &block[LinearRole::v]});
+  SharedInput x = input(s, block, Stage::qkv);
+  std::array<Tensor, 3> qkv;
+  for (std::size_t i = 0; i < qkv.size(); ++i) {
+    qkv[i] = run_linear(x, layer, block, all_linear_roles[i], taps);
+    if (activations_.bmm) fake_quantize(ops_, qkv[i], qkv[i], activations_, block.ranges.qkv[i], s.batch.segments);
+  }
   const LayerSpec& spec = c.layer[static_cast<std::size_t>(layer)];
-  const auto prepare = [&](Tensor& x, NormRole role, int heads) {  // q/k norm, then rope
+  const auto prepare = [&](const Tensor& y, NormRole role, int heads) {  // q/k norm, then rope
     if (c.qk_norm != QkNorm::none) {
       const Tensor& gain = block.norm_weight[index(role)];
-      const Tensor view = c.qk_norm == QkNorm::full_width ? x : x.reshape({x.rows() * heads, c.head_dim});
+      const Tensor view = c.qk_norm == QkNorm::full_width ? y : y.reshape({y.rows() * heads, c.head_dim});
       ops_.norm(view, view, gain.reshape({gain.numel() / view.cols(), view.cols()}), {}, c.qk_norm_spec);
     }
     if (c.position == PositionKind::rope && spec.rope)
-      ops_.rope(x, spec.local_rope ? s.local_cos : s.cos, spec.local_rope ? s.local_sin : s.sin, heads, c.rope_style);
+      ops_.rope(y, spec.local_rope ? s.local_cos : s.cos, spec.local_rope ? s.local_sin : s.sin, heads, c.rope_style);
   };
   prepare(qkv[0], NormRole::q, c.heads);
   prepare(qkv[1], NormRole::k, c.kv_heads);
-  Tensor o = ops_.empty(compute_, {s.x.rows(), c.q_width()});
-  ops_.attention(o, qkv[0], qkv[1], qkv[2], s.batch.segments,
+  std::span<const Segment> segments = s.batch.segments;
+  const auto rows = static_cast<std::int32_t>(s.x.rows());
+  Segment whole{0, rows, -1};
+  if (s.cache) {
+    whole.end += static_cast<std::int32_t>(s.cache->length());
+    qkv[1] = append(s.cache->k[static_cast<std::size_t>(layer)], qkv[1], s.cache->length());
+    qkv[2] = append(s.cache->v[static_cast<std::size_t>(layer)], qkv[2], s.cache->length());
+    segments = {&whole, 1};
+  }
+  Tensor o = ops_.empty(compute_, {rows, c.q_width()});
+  ops_.attention(o, qkv[0], qkv[1], qkv[2], segments,
                  {.heads = c.heads,
                   .kv_heads = c.kv_heads,
                   .head_dim = c.head_dim,
@@ -208,6 +159,37 @@ Tensor Transformer::attend(const Stream& s, int layer, const Block& block) const
                   .soft_cap = c.attention_soft_cap,
                   .window = spec.window});
   return o;
+}
+
+// Writes rows into the cache after its first `length`; returns everything so far.
+Tensor Transformer::append(const Tensor& cache, const Tensor& rows, std::int64_t length) const {
+  std::vector<std::int32_t> order(static_cast<std::size_t>(rows.rows()));
+  std::iota(order.begin(), order.end(), 0);
+  const std::int64_t end = length + rows.rows();
+  ops_.gather_rows(cache.slice_rows(length, end), rows, ops_.to_device(Tensor::of(order, {rows.rows()})));
+  return cache.slice_rows(0, end);
+}
+
+// act(gate) * up, or act(up): the input of the MLP's last linear.
+Tensor Transformer::mlp_activation(SharedInput& x, int layer, const Block& block, const Taps* taps) const {
+  const Tensor first = run_linear(x, layer, block, config().gated ? LinearRole::gate : LinearRole::up, taps);
+  const Tensor second = config().gated ? run_linear(x, layer, block, LinearRole::up, taps) : Tensor();
+  ops_.activate(first, first, second, config().activation);
+  return first;
+}
+
+Tensor Transformer::attention_module(const Stream& s, int layer, const Block& block) const {
+  const Tensor o = attend(s, layer, block, nullptr);
+  return SharedInput(ops_, o, activations_, block.ranges.input[static_cast<std::size_t>(Stage::o)], s.batch.segments)
+      .apply(block[LinearRole::o]);
+}
+
+Tensor Transformer::mlp_module(const Tensor& x, const Block& block) const {
+  check(!spans_sequence(activations_), "an MLP alone has no sequences for activation ranges");
+  const auto range = [&](Stage stage) { return block.ranges.input[static_cast<std::size_t>(stage)]; };
+  SharedInput first(ops_, x, activations_, range(Stage::gate_up));
+  const Tensor hidden = mlp_activation(first, 0, block, nullptr);
+  return SharedInput(ops_, hidden, activations_, range(Stage::down)).apply(block[LinearRole::down]);
 }
 
 // h takes a branch's output: the norms before and after the addition depend on the kind of block.
@@ -218,53 +200,50 @@ void Transformer::join(Stream& s, const Tensor& branch, const Block& block, Norm
   if (kind == BlockKind::post_norm) normalize(s.h, s.h, block, in);
 }
 
-void Transformer::advance(Stream& s, int layer, const Block& block, Stage stage) const {
-  const ModelConfig& c = config();
+void Transformer::advance(Stream& s, int layer, const Block& block, Stage stage, const Taps* taps) const {
+  const BlockKind kind = config().block;
+  if (taps && taps->stage_input) taps->stage_input(layer, stage, s.x);
+  if (stage == Stage::qkv) {
+    s.x = attend(s, layer, block, taps);
+    return;
+  }
+  SharedInput x = input(s, block, stage);
   switch (stage) {
     case Stage::qkv:
-      s.x = attend(s, layer, block);
       break;
     case Stage::o: {
-      join(s, apply(ops_, s.x, {&block[LinearRole::o]})[0], block, NormRole::attention_in, NormRole::attention_out);
-      const bool norm_next = c.block == BlockKind::pre_norm || c.block == BlockKind::sandwich;
-      if (c.block == BlockKind::parallel)
+      join(s, run_linear(x, layer, block, LinearRole::o, taps), block, NormRole::attention_in, NormRole::attention_out);
+      const bool norm_next = kind == BlockKind::pre_norm || kind == BlockKind::sandwich;
+      if (kind == BlockKind::parallel)
         s.x = std::move(s.branch);
       else
         s.x = norm_next ? normalized(s.h, block, NormRole::mlp_in) : s.h;
       break;
     }
-    case Stage::gate_up: {
-      if (c.gated) {
-        auto pair = apply(ops_, s.x, {&block[LinearRole::gate], &block[LinearRole::up]});
-        ops_.activate(pair[0], pair[0], pair[1], c.activation);
-        s.x = std::move(pair[0]);
-      } else {
-        s.x = apply(ops_, s.x, {&block[LinearRole::up]})[0];
-        ops_.activate(s.x, s.x, {}, c.activation);
-      }
+    case Stage::gate_up:
+      s.x = mlp_activation(x, layer, block, taps);
       break;
-    }
-    case Stage::down: {
-      join(s, apply(ops_, s.x, {&block[LinearRole::down]})[0], block, NormRole::mlp_in, NormRole::mlp_out);
+    case Stage::down:
+      join(s, run_linear(x, layer, block, LinearRole::down, taps), block, NormRole::mlp_in, NormRole::mlp_out);
       s.x = {};
       break;
-    }
   }
 }
 
-Tensor Transformer::forward(const Batch& batch, const Taps* taps) const {
+void Transformer::run_blocks(Stream& s, const Taps* taps) const {
   check(static_cast<int>(blocks_.size()) == config().layers, "forward before load_all");
-  Stream s = embed(batch);
   if (taps && taps->embedded) taps->embedded(s.h);
   for (int i = 0; i < config().layers; ++i) {
     const Block& block = blocks_[static_cast<std::size_t>(i)];
     enter(s, block);
-    for (Stage stage : all_stages) {
-      if (taps && taps->stage_input) taps->stage_input(i, stage, s.x);
-      advance(s, i, block, stage);
-    }
+    for (Stage stage : all_stages) advance(s, i, block, stage, taps);
     if (taps && taps->block_output) taps->block_output(i, s.h);
   }
+}
+
+Tensor Transformer::forward(const Batch& batch, const Taps* taps) const {
+  Stream s = embed(batch);
+  run_blocks(s, taps);
   return s.h;
 }
 
@@ -275,7 +254,7 @@ Tensor Transformer::head_input(const Tensor& h, const Taps* taps) const {
     ops_.norm(x, h, final_norm_weight_, final_norm_bias_, config().norm);
     if (taps && taps->final_norm) taps->final_norm(x);
   }
-  if (project_out_) x = apply(ops_, x, {&project_out_})[0];
+  if (project_out_) x = SharedInput(ops_, x, no_quantization).apply(project_out_);
   if (taps && taps->head_input) taps->head_input(x);
   return x;
 }
@@ -311,25 +290,8 @@ bool Transformer::same_rope(std::int64_t a, std::int64_t b) const {
          (same_frequencies(c.rope, a, b, c.max_position) && same_frequencies(c.local_rope, a, b, c.max_position));
 }
 
-std::size_t Transformer::weight_bytes() const {
-  std::size_t bytes = 0;
-  const auto count = [&](const Linear& l) {
-    if (l) bytes += l.weight->bytes();
-    if (l.bias) bytes += l.bias.bytes();
-  };
-  for (const Linear* l : {&project_in_, &project_out_, &head_}) count(*l);
-  for (const Tensor* t : {&positions_, &final_norm_weight_, &final_norm_bias_}) {
-    if (*t) bytes += t->bytes();
-  }
-  for (const Block& block : blocks_) {
-    for (const Linear& l : block.linear) count(l);
-    for (const auto& tensors : {block.norm_weight, block.norm_bias}) {
-      for (const Tensor& t : tensors) {
-        if (t) bytes += t.bytes();
-      }
-    }
-  }
-  return bytes;
+bool Transformer::may_share_prefix(std::int64_t a, std::int64_t b) const {
+  return !spans_sequence(activations_) && same_rope(a, b);
 }
 
 }  // namespace ptq

@@ -8,6 +8,9 @@
 #pragma once
 
 #include "host/ops.h"
+#include "model/block_weights.h"
+#include "model/kv_cache.h"
+#include "model/linear.h"
 #include "model/weights.h"
 
 #include <array>
@@ -25,17 +28,10 @@ inline constexpr std::array all_stages{Stage::qkv, Stage::o, Stage::gate_up, Sta
 // The linears that read the stage's x, in order: {q,k,v}, {o}, {gate,up} or {up}, {down}.
 std::vector<LinearRole> roles_of(Stage stage, const ModelConfig& config);
 
-// y = x W^T + b. Precision and weight format are data of the weight; int8 weights quantize x per token.
-struct Linear {
-  WeightPtr weight;
-  Tensor bias;  // f32 [N] or empty
-
-  explicit operator bool() const { return weight != nullptr; }
-};
-
 struct Block {
   std::array<Linear, all_linear_roles.size()> linear;  // by LinearRole
   std::array<Tensor, 6> norm_weight, norm_bias;        // by NormRole
+  FixedRanges ranges;                                  // of static activation quantization
 
   Linear& operator[](LinearRole role) { return linear[static_cast<std::size_t>(role)]; }
   const Linear& operator[](LinearRole role) const { return linear[static_cast<std::size_t>(role)]; }
@@ -59,15 +55,25 @@ struct Stream {
   Tensor branch;                // parallel blocks: norm1(h), the MLP's input, kept while attention runs; else empty
   Tensor cos, sin;              // rope tables of this batch, [T, rotary/2] f32
   Tensor local_cos, local_sin;  // Gemma-3 sliding layers
+  KvCache* cache = nullptr;     // decoding: what came before this batch, its only sequence
 };
 
-// Called with each stage's input before the stage's linears run; also with every block output (see Taps).
+// What a forward pass shows on its way. x, y and h are valid during the call only.
 struct Taps {
-  std::function<void(const Tensor& h)> embedded;  // entering block 0
-  std::function<void(int layer, Stage stage, const Tensor& x)> stage_input;
+  std::function<void(const Tensor& h)> embedded;                                   // entering block 0
+  std::function<void(int layer, Stage stage, const Tensor& x)> stage_input;        // before the stage's linears
+  std::function<void(int layer, LinearRole role, const Tensor& y)> linear_output;  // with bias; q, k, v before rope
   std::function<void(int layer, const Tensor& h)> block_output;
   std::function<void(const Tensor& h)> final_norm;  // after the last norm
   std::function<void(const Tensor& h)> head_input;  // input of the LM head
+};
+
+// The blocks' linears in memory, without biases: how many bits a weight takes.
+struct LinearMemory {
+  std::size_t bytes = 0;
+  std::int64_t weights = 0;
+
+  double bits_per_weight() const { return 8.0 * static_cast<double>(bytes) / static_cast<double>(weights); }
 };
 
 class Transformer {
@@ -81,39 +87,72 @@ class Transformer {
   Ops& ops() const { return ops_; }
   DType compute_dtype() const { return compute_; }
 
-  // int8: block linears become W8A8 (per-channel weights, per-token activations).
-  Block load_block(int layer, bool int8 = false) const;
+  // How activations are quantized from now on: that of the files unless set. Weights loaded before stay as they are.
+  void set_activations(ActivationQuant activations, IntegerProducts products = IntegerProducts::exact);
+  const ActivationQuant& activations() const { return activations_; }
+
+  // Linears come from packed codes where the files hold them. With integer activations of weight_bits > 0, linears of
+  // floats become integers with a scale per row (absmax rule, spec C.4).
+  Block load_block(int layer) const;
   Block load_norms(int layer) const;  // without its linears
-  Linear load_linear(int layer, LinearRole role, bool int8 = false) const;
-  Linear make_linear(const Tensor& weight_f32, int layer, LinearRole role, bool int8 = false) const;
-  void load_all(bool int8 = false);
+  Linear load_linear(int layer, LinearRole role) const;
+  Linear make_linear(const Tensor& weight_f32, int layer, LinearRole role) const;  // with the files' bias
+  Block make_block(const BlockWeights& weights, int layer) const;
+  void load_all();
 
   // --- stages (calibration) ---
   Stream embed(Batch batch) const;                  // h of block 0; checks ids and lengths (65)
   void enter(Stream& s, const Block& block) const;  // x = input of qkv
-  void advance(Stream& s, int layer, const Block& block, Stage stage) const;
+  void advance(Stream& s, int layer, const Block& block, Stage stage, const Taps* taps = nullptr) const;
+
+  // What AWQ compares (spec B.4), from the stage's input alone: the attention module with its output projection (stage
+  // qkv; x = s.x) and the MLP with its last linear (stage gate_up). [T, D], without residual or branch norms.
+  Tensor attention_module(const Stream& s, int layer, const Block& block) const;
+  Tensor mlp_module(const Tensor& x, const Block& block) const;
 
   // --- whole network (evaluation); needs load_all ---
   Tensor forward(const Batch& batch, const Taps* taps = nullptr) const;  // h after the last block [T, D]
   Tensor logits(const Tensor& h, const Taps* taps = nullptr) const;      // f32 [T, V]
   std::vector<double> token_logprobs(const Tensor& h, std::span<const Target> targets) const;
 
-  // May sequences of these total lengths share a prefix? Not when rope depends on the sequence's length
+  // --- decoding; needs load_all. The tokens `ids` follow those of the cache, which grows by them (exit 65 beyond its
+  // capacity or the model's positions); returns h after the last block [ids, D]. At most few_rows rows at once take
+  // linear_few. Where the frequencies of rope change with the length, the whole sequence runs again. Dynamic activation
+  // ranges of a sequence are those of the tokens that run together. ---
+  KvCache make_cache(std::int64_t capacity) const;
+  Tensor forward_cached(std::span<const std::int32_t> ids, KvCache& cache) const;
+  // logits() of at most few_rows rows, on the host; differs from it by rounding.
+  Tensor decode_logits(const Tensor& h) const;
+
+  // Do sequences of these total lengths use the same rotations? Not when rope depends on the sequence's length
   // (dynamic, longrope) and they fall into different regimes.
   bool same_rope(std::int64_t length_a, std::int64_t length_b) const;
+  // May sequences of these total lengths share the computation of a prefix? Not with different rotations, nor when
+  // activations are quantized with the range of their sequence.
+  bool may_share_prefix(std::int64_t length_a, std::int64_t length_b) const;
 
   std::size_t weight_bytes() const;  // resident
+  LinearMemory linear_memory() const;
 
  private:
+  SharedInput input(const Stream& s, const Block& block, Stage stage) const;
+  Tensor run_linear(SharedInput& input, int layer, const Block& block, LinearRole role, const Taps* taps) const;
+  Tensor mlp_activation(SharedInput& input, int layer, const Block& block, const Taps* taps) const;
   void normalize(const Tensor& y, const Tensor& x, const Block& block, NormRole role) const;
   Tensor normalized(const Tensor& x, const Block& block, NormRole role) const;
-  Tensor attend(const Stream& s, int layer, const Block& block) const;
+  Tensor attend(const Stream& s, int layer, const Block& block, const Taps* taps) const;
+  Tensor append(const Tensor& cache, const Tensor& rows, std::int64_t length) const;
   void join(Stream& s, const Tensor& branch, const Block& block, NormRole in, NormRole out) const;
+  void run_blocks(Stream& s, const Taps* taps) const;
+  Stream embed_after(Batch batch, std::int64_t before) const;
   Tensor head_input(const Tensor& h, const Taps* taps) const;
+  Tensor vector(const Tensor& t) const;
 
   std::shared_ptr<const ModelFiles> files_;
   Ops& ops_;
   DType compute_;
+  ActivationQuant activations_;
+  IntegerProducts products_ = IntegerProducts::exact;
   Tensor positions_, final_norm_weight_, final_norm_bias_;
   Linear project_in_, project_out_, head_;
   std::vector<Block> blocks_;

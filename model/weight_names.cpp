@@ -4,9 +4,6 @@ namespace ptq {
 
 namespace {
 
-constexpr std::array all_norm_roles{
-    NormRole::attention_in, NormRole::attention_out, NormRole::mlp_in, NormRole::mlp_out, NormRole::q, NormRole::k};
-
 bool is_opt(const ModelConfig& c) { return c.position == PositionKind::learned; }
 
 std::string layer_path(const ModelConfig& c, int layer) {

@@ -3,11 +3,14 @@
 #pragma once
 
 #include "host/checkpoint.h"
+#include "model/activation_quant.h"
 #include "model/config.h"
+#include "model/packed_format.h"
 
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +29,8 @@ enum class NormRole : std::uint8_t {
   q,              // q/k norms
   k,
 };
+inline constexpr std::array all_norm_roles{
+    NormRole::attention_in, NormRole::attention_out, NormRole::mlp_in, NormRole::mlp_out, NormRole::q, NormRole::k};
 
 // Where a weight lives: a whole tensor or rows [begin, end) of a fused one (Phi-3 qkv_proj, gate_up_proj).
 struct WeightRef {
@@ -36,7 +41,8 @@ struct WeightRef {
 
 class ModelFiles {
  public:
-  // Reads and validates config and headers. Missing or misshapen tensors and integer weights are errors (65) by name.
+  // Reads and validates config, card and headers. Missing or misshapen tensors and those of a wrong type are errors
+  // (65) by name. In a packed checkpoint a linear is packed if its packed tensors are there; else it must be in floats.
   // Tensors that the config does not call for are listed in unexpected() and never used; rotary_emb.inv_freq and a
   // tied head's stored lm_head.weight are ignored.
   static ModelFiles open(const std::filesystem::path& directory);
@@ -45,10 +51,22 @@ class ModelFiles {
   const std::filesystem::path& directory() const { return directory_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   const std::vector<std::string>& unexpected() const { return unexpected_; }
+  // The tensor's name in the files: some lack the leading "model." of logical names.
+  std::string stored_name(const std::string& name) const;
+  std::int64_t parameters() const;  // of the network, however they are stored; a tied head counts once
+
+  // How the linears are stored, and how activations are to be quantized while the model runs (from ptq.json, else from
+  // the packed checkpoint's config).
+  const PackedConfig& packed() const { return packed_; }
+  const ActivationQuant& activations() const { return activations_; }
 
   bool has_linear(LinearRole role) const;  // false only for gate in ungated families
-  WeightRef linear_ref(int layer, LinearRole role) const;
-  Tensor linear_weight(int layer, LinearRole role, DType as) const;  // [N, I]
+  bool is_packed(int layer, LinearRole role) const;
+  // The linear as stored integers; empty if it is stored in floats. Fused modules give the rows of the role.
+  std::optional<CodedWeight> linear_codes(int layer, LinearRole role) const;  // gptq, awq_gemm, pack_quantized
+  std::optional<Int8Weight> linear_int8(int layer, LinearRole role) const;    // int_quantized
+  WeightRef linear_ref(int layer, LinearRole role) const;            // of a packed linear: where its floats would be
+  Tensor linear_weight(int layer, LinearRole role, DType as) const;  // [N, I]; dequantized if it is packed
   Tensor linear_bias(int layer, LinearRole role, DType as) const;    // [N] or empty
   Tensor norm_weight(int layer, NormRole role, DType as) const;      // [D] ([H,C], [C], [H*C] for q/k) or empty
   Tensor norm_bias(int layer, NormRole role, DType as) const;        // [D] or empty
@@ -63,14 +81,26 @@ class ModelFiles {
   Tensor head(DType as) const;  // [V, W]; the embedding when tied
 
  private:
-  std::string stored_name(const std::string& name) const;
   Tensor read(const std::string& name, DType as) const;  // by logical name; empty if the model has no such tensor
+  bool holds_floats(const std::string& name) const;
+  void expect_packed();
   void check_tensors();
 
+  // A module whose linear (or fused linears) is packed.
+  struct Packed {
+    std::string module;  // as stored
+    Shape shape;         // [N, I], of the whole module
+  };
+  const Packed* packed_of(const WeightRef& logical) const;  // null if it is stored in floats
+
   ModelConfig config_;
+  PackedConfig packed_;
+  ActivationQuant activations_;
   std::filesystem::path directory_;
   std::shared_ptr<const Checkpoint> checkpoint_;
-  std::map<std::string, Shape> expected_;  // by logical name
+  std::map<std::string, Shape> expected_;                // in floats, by logical name
+  std::map<std::string, PackedTensor> expected_packed_;  // by stored name
+  std::map<std::string, Packed> packed_modules_;         // by the logical name of the tensor that they replace
   std::vector<std::string> unexpected_;
 };
 

@@ -2,7 +2,9 @@
 
 #include "host/checkpoint.h"
 #include "quant/gptq.h"
+#include "quant/nf4.h"
 #include "quant/rtn.h"
+#include "quant/scaled_matrix.h"
 #include "quant/w8a8.h"
 
 #include <cmath>
@@ -38,6 +40,16 @@ void require_symmetric(const Tensor& h, const std::string& origin) {
   }
 }
 
+// X as [T,K].
+Tensor read_inputs(Ops& ops, const Checkpoint& file, std::int64_t k, const std::string& origin) {
+  const Shape* x = shape_of(file, "X");
+  require(x, Exit::data, "{}: no tensor X; this method needs the inputs [sequences, tokens, {}]", origin, k);
+  require((x->size() == 2 || x->size() == 3) && x->back() == k && numel(*x) > 0, Exit::data,
+          "{}: X has shape {}, expected [sequences, tokens, {}] or [tokens, {}]", origin, to_string(*x), k, k);
+  const Tensor inputs = read_finite(ops, file, "X", origin);
+  return inputs.reshape({inputs.numel() / k, k});
+}
+
 Hessian read_hessian(Ops& ops, const Checkpoint& file, std::int64_t k, const QuantSpec& spec,
                      const std::string& origin) {
   const Shape* h = shape_of(file, "H");
@@ -50,12 +62,10 @@ Hessian read_hessian(Ops& ops, const Checkpoint& file, std::int64_t k, const Qua
     return Hessian::of_matrix(ops, std::move(matrix));
   }
   require(x, Exit::usage, "--hessian-norm per-token needs the inputs X; {} holds only H", origin);
-  require((x->size() == 2 || x->size() == 3) && x->back() == k && numel(*x) > 0, Exit::data,
-          "{}: X has shape {}, expected [sequences, tokens, {}] or [tokens, {}]", origin, to_string(*x), k, k);
-  const Tensor inputs = read_finite(ops, file, "X", origin);
+  const Tensor inputs = read_inputs(ops, file, k, origin);
   const std::int64_t sequences = x->size() == 3 ? (*x)[0] : 1;
   Hessian hessian(ops, k);
-  hessian.add(ops.to_device(inputs.reshape({inputs.rows(), k})), sequences);
+  hessian.add(ops.to_device(inputs), sequences);
   return hessian;
 }
 
@@ -76,12 +86,16 @@ MatrixReport quantize_matrix(Ops& ops, const std::filesystem::path& input, const
   report.rows = w.rows();
   report.columns = w.cols();
   QuantizedMatrix m;
+  ScaledMatrix scaled;
   switch (spec.method) {
     case Method::rtn:
       m = quantize_rtn(ops, w, spec);
       break;
     case Method::w8a8:
-      m = quantize_w8a8(ops, w);
+      m = quantize_absmax(ops, w, spec.bits, spec.weight_per_tensor);
+      break;
+    case Method::nf4:
+      m = quantize_nf4(ops, w, spec);
       break;
     case Method::gptq: {
       Hessian hessian = read_hessian(ops, *file, w.cols(), spec, origin);
@@ -89,16 +103,28 @@ MatrixReport quantize_matrix(Ops& ops, const std::filesystem::path& input, const
       m = quantize_gptq(ops, w, report.factor, spec);
       break;
     }
+    case Method::awq:
+      scaled = quantize_awq_matrix(ops, w, read_inputs(ops, *file, w.cols(), origin), spec);
+      report.best_ratio = scaled.search.best_ratio;
+      m = scaled.m;
+      break;
+    case Method::smoothquant:
+      scaled = quantize_smooth_matrix(ops, w, read_inputs(ops, *file, w.cols(), origin), spec);
+      m = scaled.m;
+      break;
   }
   require_finite(ops, ops.to_device(m.q), origin + ": the quantized W");
   const auto rows = m.err_rows.span<double>();
   report.error = std::accumulate(rows.begin(), rows.end(), 0.0);
   report.relative_error = relative_error(w, m.q);
 
-  std::map<std::string, Tensor> tensors{{"Q", m.q},           {"codes", m.codes},
-                                        {"scales", m.scales}, {"zeros", m.zeros},
-                                        {"g_idx", m.g_idx},   {"err_rows", m.err_rows.to(DType::f32)}};
+  std::map<std::string, Tensor> tensors{
+      {"Q", m.q}, {"codes", m.codes}, {"scales", m.scales}, {"err_rows", m.err_rows.to(DType::f32)}};
+  if (m.zeros) tensors["zeros"] = m.zeros;
+  if (m.g_idx) tensors["g_idx"] = m.g_idx;
   if (m.perm) tensors["perm"] = m.perm;
+  if (!scaled.t.empty()) tensors["t"] = Tensor::of(scaled.t, {std::ssize(scaled.t)});
+  if (!scaled.search.loss.empty()) tensors["loss"] = Tensor::of(scaled.search.loss, {std::ssize(scaled.search.loss)});
   std::map<std::string, std::string> metadata{{"format", "pt"},
                                               {"scheme", scheme_name(spec)},
                                               {"parameters", to_json(spec).dump()},
@@ -110,6 +136,7 @@ MatrixReport quantize_matrix(Ops& ops, const std::filesystem::path& input, const
     metadata["damp_added"] = fmt::format("{}", report.factor.damp_added);
     metadata["retries"] = fmt::format("{}", report.factor.retries);
   }
+  if (spec.method == Method::awq) metadata["best_ratio"] = fmt::format("{}", report.best_ratio);
   write_safetensors(output, tensors, metadata);
   return report;
 }

@@ -1,6 +1,7 @@
 #include "quant/output_directory.h"
 
 #include "host/error.h"
+#include "model/activation_card.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

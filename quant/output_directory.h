@@ -26,7 +26,4 @@ class OutputDirectory {
   bool published_ = false;
 };
 
-// The file whose presence says that ptq wrote the directory.
-inline constexpr const char* card_name = "ptq.json";
-
 }  // namespace ptq

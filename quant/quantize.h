@@ -2,6 +2,7 @@
 // to a sink. Embeddings, norms, biases and the head stay as they are (spec A.7).
 #pragma once
 
+#include "model/block_weights.h"
 #include "quant/quantized_matrix.h"
 #include "quant/scheme.h"
 #include "quant/walk.h"
@@ -9,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,9 +33,22 @@ struct LinearHealth {
   Seconds seconds;
 };
 
+// One AWQ search: the linears that shared a scale.
+struct AwqSearch {
+  std::string prev;                 // module that took 1/t
+  std::vector<std::string> layers;  // modules scaled by t
+  double best_ratio = 0.0;
+  std::vector<double> loss;       // one per grid point, ratio 0, 0.05 .. 0.95
+  std::int64_t dead_columns = 0;  // input channels whose mean magnitude is exactly 0
+};
+
 struct QuantizeReport {
   std::vector<LinearHealth> linears;  // in the order in which they were quantized
-  Seconds seconds;                    // sum over linears, and what belongs to none
+  std::vector<AwqSearch> awq;
+  ActivationQuant activations;  // as the checkpoint needs it: with calibrated ranges if they are fixed
+  std::optional<double> alpha;  // smoothquant: the one that was used
+  double bits_per_weight = 0;   // of all linears, scales and zeros included
+  Seconds seconds;              // sum over linears, and what belongs to none
 
   double error() const;
   std::int64_t dead_columns() const;
@@ -43,15 +58,22 @@ struct QuantizeReport {
 
 nlohmann::json to_json(const Seconds& seconds);
 nlohmann::json to_json(const LinearHealth& health);
+nlohmann::json to_json(const AwqSearch& search);
 nlohmann::json to_json(const QuantizeReport& report);
 
-using LinearSink = std::function<void(int layer, LinearRole role, const QuantizedMatrix& matrix)>;
+// Where results go, as soon as they exist.
+struct QuantSink {
+  std::function<void(int layer, LinearRole role, const QuantizedMatrix& matrix)> linear;
+  // Norms and biases of a block into which scales were folded (AWQ, SmoothQuant), after its linears; its weights are
+  // empty. Methods that fold nothing do not call it.
+  std::function<void(int layer, const BlockWeights& block)> folded;
+};
 
-// RTN and W8A8 read weights only; GPTQ runs `windows` through the model in the `compute` dtype (weights are quantized
-// from their stored precision). Exit 2 wrong parameters, 65 bad windows, 76 singular Hessian or non-finite values, each
-// naming layer and linear.
+// Static activation ranges, AWQ, SmoothQuant and GPTQ need `windows`; the other methods read weights only. GPTQ runs
+// `windows` through the model in the `compute` dtype (weights are quantized from their stored precision). Exit 2 wrong
+// parameters, 65 bad windows, 76 singular Hessian or non-finite values, each naming layer and linear.
 QuantizeReport quantize_linears(std::shared_ptr<const ModelFiles> files, Ops& ops, const QuantSpec& spec, DType compute,
-                                std::span<const Window> windows, const LinearSink& sink,
+                                std::span<const Window> windows, const QuantSink& sink,
                                 const ProgressFn& progress = {});
 
 }  // namespace ptq

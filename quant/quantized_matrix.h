@@ -12,7 +12,7 @@ namespace ptq {
 
 struct QuantizedMatrix {
   Tensor q;              // [N,K] f32, dequantized
-  Tensor codes;          // [N,K] u8 (w8a8: i8)
+  Tensor codes;          // [N,K] u8 (absmax rule: i8; nf4: book index, scales [ceil(N K / block), 1] absmax in order)
   Tensor scales, zeros;  // [N,G] f32; with act-order and no static groups, groups count in processing order
   Tensor g_idx;          // [K] i32
   Tensor err_rows;       // [N] f64: GPTQ: sum (w - q)^2 / U_jj^2 / 2; else sum (w - q)^2

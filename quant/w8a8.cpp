@@ -2,13 +2,28 @@
 
 #include "quant/rtn.h"
 
-#include <cmath>
+#include <algorithm>
 
 namespace ptq {
 
-QuantizedMatrix quantize_w8a8(Ops& ops, const Tensor& w) {
+namespace {
+
+// absmax of the whole weight, for each of its rows.
+Tensor tensor_absmax(Ops& ops, const Tensor& w) {
+  const Tensor rows = ops.empty(DType::f32, {w.rows()});
+  ops.row_absmax(rows, w);
+  Tensor host = ops.to_host(rows);
+  const auto values = host.span<float>();
+  std::fill(values.begin(), values.end(), *std::max_element(values.begin(), values.end()));
+  return ops.to_device(host);
+}
+
+}  // namespace
+
+QuantizedMatrix quantize_absmax(Ops& ops, const Tensor& w, int bits, bool per_tensor) {
   // Rows of a weight and tokens of an activation are quantized by the same rule, hence by the same operation.
-  const Int8Rows rows = ops.quantize_rows(ops.to_device(w));
+  const Tensor on_device = ops.to_device(w);
+  const Int8Rows rows = ops.quantize_rows(on_device, bits, per_tensor ? tensor_absmax(ops, on_device) : Tensor());
   const std::int64_t n = w.rows(), k = w.cols();
   QuantizedMatrix m;
   m.codes = ops.to_host(rows.codes);

@@ -9,6 +9,26 @@ namespace ptq {
 
 namespace {
 
+// Windows as packed batches of at most `chunk_tokens` (or one window), entered into the network.
+std::vector<Stream> embed_windows(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
+                                  Seconds& seconds) {
+  require(!windows.empty(), Exit::data, "the calibration set holds no windows");
+  std::vector<Stream> streams;
+  Batch batch;
+  const auto flush = [&] {
+    timed(model.ops(), seconds.forward, [&] { streams.push_back(model.embed(std::move(batch))); });
+    batch = {};
+  };
+  for (const Window& window : windows) {
+    require(!window.empty(), Exit::data, "a calibration window is empty");
+    const auto length = static_cast<std::int64_t>(window.size());
+    if (batch.tokens() > 0 && batch.tokens() + length > chunk_tokens) flush();
+    batch.append(window);
+  }
+  flush();
+  return streams;
+}
+
 // Runs the windows through one model; the members are what all steps share.
 class Walk {
  public:
@@ -17,18 +37,7 @@ class Walk {
       : model_(model), spec_(spec), quantize_(quantize), seconds_(seconds), progress_(progress) {}
 
   void embed(std::span<const Window> windows) {
-    Batch batch;
-    const auto flush = [&] {
-      timed_forward([&] { streams_.push_back(model_.embed(std::move(batch))); });
-      batch = {};
-    };
-    for (const Window& window : windows) {
-      require(!window.empty(), Exit::data, "a calibration window is empty");
-      const auto length = static_cast<std::int64_t>(window.size());
-      if (batch.tokens() > 0 && batch.tokens() + length > spec_.chunk_tokens) flush();
-      batch.append(window);
-    }
-    flush();
+    streams_ = embed_windows(model_, windows, spec_.chunk_tokens, seconds_);
   }
 
   void block(int layer) {
@@ -140,6 +149,7 @@ Seconds& Seconds::operator+=(const Seconds& other) {
   hessian += other.hessian;
   factor += other.factor;
   sweep += other.sweep;
+  search += other.search;
   write += other.write;
   return *this;
 }
@@ -151,10 +161,21 @@ std::string_view name_of(Stage stage) {
 
 void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
                       const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress) {
-  require(!windows.empty(), Exit::data, "the calibration set holds no windows");
   Walk walk(model, spec, quantize, seconds, progress);
   walk.embed(windows);
   for (int layer = 0; layer < model.config().layers; ++layer) walk.block(layer);
+}
+
+void full_precision_walk(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
+                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress) {
+  std::vector<Stream> streams = embed_windows(model, windows, chunk_tokens, seconds);
+  const int layers = model.config().layers;
+  for (int layer = 0; layer < layers; ++layer) {
+    const Block block = timed(model.ops(), seconds.load, [&] { return model.load_block(layer); });
+    for (Stream& s : streams) timed(model.ops(), seconds.forward, [&] { model.enter(s, block); });
+    visit(layer, block, streams);
+    if (progress) progress(fmt::format("layer {}/{}", layer + 1, layers), layer + 1, layers);
+  }
 }
 
 }  // namespace ptq

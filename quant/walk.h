@@ -25,10 +25,10 @@ using ProgressFn = std::function<void(const std::string& what, std::int64_t done
 
 // Wall seconds by kind of work.
 struct Seconds {
-  double load = 0, forward = 0, hessian = 0, factor = 0, sweep = 0, write = 0;
+  double load = 0, forward = 0, hessian = 0, factor = 0, sweep = 0, search = 0, write = 0;
 
   Seconds& operator+=(const Seconds& other);
-  double total() const { return load + forward + hessian + factor + sweep + write; }
+  double total() const { return load + forward + hessian + factor + sweep + search + write; }
 };
 
 double steady_seconds();  // a clock for differences
@@ -62,6 +62,15 @@ struct WalkSpec {
 // windows, a token id or length that the model does not take; 76: a non-finite activation, by layer and stage.
 void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
                       const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress = {});
+
+// What a visitor of the full-precision walk gets: a block entered by all chunks of windows (Stream::x is the input of
+// qkv). It advances each stream itself, all four stages, with `block`; its weights may be read from `files()` again.
+using BlockVisitor = std::function<void(int layer, const Block& block, std::span<Stream> streams)>;
+
+// Every block sees full-precision activations (AWQ, SmoothQuant, activation studies). Activations of all windows and
+// one block are in memory. Adds load and forward time. Errors of calibration_walk.
+void full_precision_walk(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
+                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress = {});
 
 std::string_view name_of(Stage stage);  // "qkv", "o", "gate_up", "down"
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""One table and one figure from the results of `ptq eval --json`.
+"""Tables and one figure from the results of `ptq eval --json`.
 
-    plot.py CELLS.tsv OUT
+    plot.py CELLS.tsv OUT [--command TEXT]
 
 Every line of CELLS.tsv is a cell: model, label, result file (relative to CELLS.tsv), separated by tabs. The first cell
-of a model is its baseline. Writes OUT/report.md, results.csv, results.png and results.pdf, and prints the table.
-A missing result is a gap, not an error. Equal results give equal files.
+of a model is its baseline. A label "METHOD, SET" also goes into a table of methods by calibration sets. Writes
+OUT/report.md, results.csv, results.png and results.pdf, and prints the table. TEXT is named in the report as what made
+it. A missing result is a gap, not an error. Equal results give equal files.
 """
+import argparse
 import csv
 import json
 import math
@@ -20,11 +22,14 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
 MARKERS = "osD^v"
 GAP = "-"
+# Key in a result's provenance or timing -> column, factor, digits.
+COSTS = {"bits_per_weight": ("bits/weight", 1, 2), "weight_bytes": ("weights MiB", 2**-20, 0),
+         "decode_tokens_per_second": ("decode tokens/s", 1, 1)}
 TITLES = {"choice": "ARC-shaped", "arc_challenge": "ARC-Challenge", "piqa": "PIQA", "winogrande": "WinoGrande"}
 
 
 def read_cells(path):
-    """Model -> [(label, metrics or None)] in file order."""
+    """Model -> [(label, metrics or None)] in file order; metrics also hold what the cell costs."""
     models = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split("\t")
@@ -32,7 +37,10 @@ def read_cells(path):
             raise ValueError(f"{path}: line {number} has {len(fields)} fields, expected model, label, file")
         model, label, name = fields
         file = path.parent / name
-        metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"] if file.exists() else None
+        metrics = None
+        if file.exists():
+            result = json.loads(file.read_text(encoding="utf-8"))
+            metrics = {**result["metrics"], "cost": {**result["provenance"], **result["timing"]}}
         models.setdefault(model, []).append((label, metrics))
     return models
 
@@ -79,7 +87,25 @@ def rows_of(models, tasks):
                     if score:
                         title = f"{TITLES.get(task, task)} {kind}"
                         row[title] = with_error(100 * score["value"], 100 * score["stderr"], 1)
+            cost = (metrics or {}).get("cost", {})
+            for key, (title, factor, digits) in COSTS.items():
+                if cost.get(key) is not None:
+                    row[title] = f"{factor * cost[key]:.{digits}f}"
             yield row
+
+
+def by_set(models):
+    """Perplexity ratios as one table a model: methods down, calibration sets across."""
+    for model, cells in models.items():
+        base = (cells[0][1] or {}).get("ppl")
+        table = {}
+        for label, metrics in cells:
+            method, comma, name = label.partition(", ")
+            if comma and base and metrics and "ppl" in metrics:
+                ratio, error = perplexity_ratio(metrics["ppl"], base)
+                table.setdefault(method, {})[name] = with_error(ratio, error, 3)
+        if len(table) > 1:
+            yield model, [{"perplexity ratio": method, **row} for method, row in table.items()]
 
 
 def write_csv(path, models, tasks):
@@ -167,12 +193,14 @@ def draw(models, tasks, path):
 
 
 def main():
-    if len(sys.argv) != 3:
-        print("usage: plot.py CELLS.tsv OUT", file=sys.stderr)
-        return 2
-    out = pathlib.Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--command")
+    args = parser.parse_args()
+    out = args.out
     try:
-        models = read_cells(pathlib.Path(sys.argv[1]))
+        models = read_cells(args.cells)
     except FileNotFoundError as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 66
@@ -182,12 +210,19 @@ def main():
     tasks = tasks_of(models)
     rows = list(rows_of(models, tasks))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(
-        "# Results\n\n" + markdown(rows) + "\n\n"
+    text = "# Results\n\n"
+    if args.command:
+        text += f"Made by `{args.command}`.\n\n"
+    text += markdown(rows) + "\n\n"
+    for model, table in by_set(models):
+        text += f"## {model}: perplexity over full precision, by calibration set\n\n{markdown(table)}\n\n"
+    text += (
         "Values ± standard errors. `ratio` is perplexity over the model's first row; its error is that of the paired\n"
         "differences between windows. Accuracies in per cent. No error here contains the spread between calibration\n"
-        "draws, which for GPTQ can be the larger one.\n\n![perplexity and accuracy](results.png)\n",
-        encoding="utf-8")
+        "draws, which for GPTQ can be the larger one. Bits, memory and decoding speed are those of the weights as they\n"
+        "were evaluated: packed codes where the cell is a packed checkpoint, dequantized floats otherwise.\n\n"
+        "![perplexity and accuracy](results.png)\n")
+    (out / "report.md").write_text(text, encoding="utf-8")
     write_csv(out / "results.csv", models, tasks)
     draw(models, tasks, out / "results")
     print(aligned(rows))

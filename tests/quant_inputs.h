@@ -17,11 +17,12 @@ inline Ops& ops() {
 }
 
 // The exit code of the Error that `action` throws; its message must be one line.
-inline Exit exit_of(const std::function<void()>& action) {
+inline Exit exit_of(const std::function<void()>& action, std::string* message = nullptr) {
   try {
     action();
   } catch (const Error& e) {
     EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+    if (message) *message = e.what();
     return e.code();
   }
   return Exit::ok;

@@ -65,7 +65,7 @@ TEST_F(Cli, Usage) {
   refuses(2, "--dtype fp8 devices", {"fp8"});
   refuses(2, "tokenize /nowhere", {"--text"});
   for (const char* command :
-       {"", "inspect", "tokenize", "logits", "calibration", "quantize", "matrix", "eval", "devices"}) {
+       {"", "inspect", "tokenize", "logits", "calibration", "quantize", "matrix", "eval", "generate", "devices"}) {
     const Outcome r = ptq(std::string(command) + " --help");
     EXPECT_EQ(r.code, 0);
     EXPECT_NE(r.out.find(*command ? "Example: ptq " : "Exit codes:"), std::string::npos) << command;
@@ -161,7 +161,53 @@ TEST_F(Cli, W8A8RunsInt8Activations) {
   for (int i = 0; i < 200; ++i) words += "the king gave the book to the child . ";
   ASSERT_EQ(ptq("quantize " + model + " " + out + " --method w8a8").code, 0);
   ASSERT_EQ(ptq("eval " + out + " --text " + file("t", words) + " --seqlen 64 --json " + json).code, 0);
-  EXPECT_EQ(read_json(json, "result").at("provenance").at("activations"), "int8");
+  const auto result = read_json(json, "result");
+  EXPECT_EQ(result.at("provenance").at("activations"), "int8 per token");
+  const double exact = result.at("metrics").at("ppl").at("value");
+  ASSERT_EQ(ptq("eval " + out + " --products fake --text " + file("t", words) + " --seqlen 64 --json " + json).code, 0);
+  const double fake = read_json(json, "result").at("metrics").at("ppl").at("value");
+  EXPECT_NEAR(exact, fake, 1e-3 * fake);
+}
+
+TEST_F(Cli, EvalMeasuresDivergenceAndCost) {
+  const std::string model = (miniature / "opt").string(), out = (tmp.path() / "q").string();
+  const std::string json = (tmp.path() / "r.json").string();
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "the king gave the book to the child . ";
+  const std::string windows = " --text " + file("t", words) + " --seqlen 64 --windows 4 --json " + json;
+  ASSERT_EQ(ptq("quantize " + model + " " + out + " --method rtn --bits 3 --group 32").code, 0);
+  ASSERT_EQ(ptq("eval " + out + " --metrics ppl,kld --against " + model + " --decode-tokens 3" + windows).code, 0);
+  const auto result = read_json(json, "result");
+  const auto& kld = result.at("metrics").at("kld");
+  EXPECT_GT(kld.at("value"), 0.0);
+  EXPECT_GE(kld.at("p99"), kld.at("value"));
+  EXPECT_LT(kld.at("top1_agreement"), 1.0);
+  EXPECT_EQ(kld.at("windows"), 4);
+  EXPECT_GT(result.at("cost").at("decode_tokens_per_second"), 0.0);
+  EXPECT_GE(result.at("cost").at("bits_per_weight"), 32.0);
+  ASSERT_EQ(ptq("eval " + model + " --metrics kld --against " + model + " --decode-tokens 0" + windows).code, 0);
+  const auto self = read_json(json, "result");
+  EXPECT_EQ(self.at("metrics").at("kld").at("value"), 0.0);
+  EXPECT_FALSE(self.at("cost").contains("decode_tokens_per_second"));
+  refuses(2, "eval " + model + " --metrics kld" + windows, {"--against"});
+  refuses(2, "eval " + model + " --against " + model + windows, {"kld"});
+}
+
+TEST_F(Cli, Generate) {
+  const std::string model = (miniature / "llama-gqa").string(), prompt = " --prompt 'the king gave' --tokens 6";
+  const Outcome text = ptq("generate " + model + prompt);
+  ASSERT_EQ(text.code, 0) << text.err;
+  for (const char* what : {"prefill", "decode", "bits per weight", "cache", "peak"})
+    EXPECT_NE(text.err.find(what), std::string::npos) << what;
+  const Outcome first = ptq("generate " + model + prompt + " --json --ignore-eos");
+  const auto result = nlohmann::json::parse(first.out);
+  EXPECT_EQ(result.at("ids").size(), 6u);
+  EXPECT_GT(result.at("cost").at("bits_per_weight"), 1.0);
+  EXPECT_EQ(result.at("ids"),
+            nlohmann::json::parse(ptq("generate " + model + prompt + " --json --ignore-eos").out).at("ids"));
+  refuses(2, "generate " + model, {"--prompt"});
+  refuses(2, "generate " + model + prompt + " --top-p 0", {"--top-p"});
+  refuses(65, "generate " + (miniature / "opt").string() + " --prompt a --tokens 100000", {"positions"});
 }
 
 TEST_F(Cli, Calibration) {
@@ -172,6 +218,14 @@ TEST_F(Cli, Calibration) {
   const Outcome replay = ptq("calibration ids:" + out);
   ASSERT_EQ(replay.code, 0) << replay.err;
   EXPECT_EQ(nlohmann::json::parse(replay.out).at("ids_sha256"), manifest.at("ids_sha256"));
+  EXPECT_EQ(ptq("calibration --replay " + out + ".json --model " + model).code, 0);
+  refuses(2, "calibration --replay " + out + ".json --samples 3", {"--replay"});
+  refuses(2, "calibration nonsense --replay " + out + ".json --model " + model, {"--replay"});
+  refuses(2, "calibration --model " + model, {"--list"});
+  const Outcome list = ptq("calibration --list --data /nowhere");
+  EXPECT_EQ(list.code, 0);
+  EXPECT_NE(list.out.find("flores:LANG"), std::string::npos);
+  refuses(66, "calibration frobnicate --list", {"frobnicate"});
   refuses(66, "calibration c4 --model " + model + " --data /nowhere", {"c4"});
   refuses(2, "calibration c4", {"--model"});
 }

@@ -349,7 +349,6 @@ TEST(Config, RefusedValues) {
   refused(with(llama, {{"model_type", "flamingo9"}}), "unknown model_type \"flamingo9\"");
   refused(with(llama, {{"model_type", "two\nlines"}}), "two\\x0alines");
   refused(with(llama, {{"model_type", 5}}), "not a string");
-  refused(with(llama, {{"quantization_config", {{"quant_method", "gptq"}}}}), "quantization_config");
   refused(with(llama, {{"eos_token_id", "2"}}), "eos_token_id");
   refused(with(minimal("gemma2"), {{"final_logit_softcapping", 0}}), "final_logit_softcapping");
   refused(with(minimal("gemma3_text"), {{"use_bidirectional_attention", true}}), "use_bidirectional_attention");

@@ -1,7 +1,7 @@
-// data/: CPython's random numbers, corpora, calibration sets, tasks and the download script. Expected values come from
-// CPython 3.11 (random, str) and from the publishers' files in $PTQ_DATA.
-#include "data/calibration.h"
-#include "data/ids.h"
+// data/: random numbers of CPython and NumPy, texts, tasks and the download script. Expected values come from CPython
+// 3.11 (random, str), NumPy 2.4 and from the publishers' files in $PTQ_DATA. Calibration sets: test_calibration*.cpp.
+#include "data/near_names.h"
+#include "data/numpy_random.h"
 #include "data/python_random.h"
 #include "data/python_text.h"
 #include "data/tasks.h"
@@ -21,31 +21,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-using Ids = std::vector<std::int32_t>;
-
-// One id per byte, after an optional BOS of 999.
-class ByteTokenizer final : public Tokenizer {
- public:
-  explicit ByteTokenizer(bool bos = false) : bos_(bos) {}
-  Ids encode(std::string_view text) const override {
-    Ids ids;
-    for (char c : text) ids.push_back(static_cast<unsigned char>(c));
-    return ids;
-  }
-  std::string decode(std::span<const std::int32_t> ids) const override {
-    std::string text;
-    for (std::int32_t id : ids) text += static_cast<char>(id);
-    return text;
-  }
-  std::int64_t vocab_size() const override { return 1000; }
-  Ids prefix() const override { return bos_ ? Ids{999} : Ids{}; }
-  std::int32_t bos() const override { return 999; }
-  std::int32_t eos() const override { return -1; }
-  std::string description() const override { return "bytes"; }
-
- private:
-  bool bos_;
-};
 
 TEST(PythonRandom, RandintEqualsCPython) {
   struct Case {
@@ -76,6 +51,32 @@ TEST(PythonRandom, StateIsRegenerated) {
   for (int expected : {3, 6, 3, 7, 5, 1, 0, 6}) EXPECT_EQ(random.randint(0, 9), expected);
 }
 
+// python3 -c "import numpy as n; print(n.random.default_rng(42).permutation(1000)[:12])"
+TEST(NumpyRandom, PermutationEqualsNumPy) {
+  using Order = std::vector<std::int64_t>;
+  EXPECT_EQ(numpy_permutation(42, 10), (Order{5, 6, 0, 7, 3, 2, 4, 9, 1, 8}));
+  EXPECT_EQ(numpy_permutation(0, 7), (Order{2, 4, 3, 6, 5, 0, 1}));
+  EXPECT_EQ(numpy_permutation(1, 0), Order{});
+  EXPECT_EQ(numpy_permutation(1, 1), Order{0});
+  const Order wide = numpy_permutation((std::uint64_t{1} << 33) + 5, 20);  // a seed of two words
+  EXPECT_EQ(Order(wide.begin(), wide.begin() + 12), (Order{16, 5, 8, 12, 18, 6, 10, 2, 4, 1, 13, 0}));
+  const Order thousand = numpy_permutation(42, 1000);
+  EXPECT_EQ(Order(thousand.begin(), thousand.begin() + 12),
+            (Order{978, 933, 859, 916, 127, 608, 856, 260, 147, 810, 635, 972}));
+  std::int64_t weighted = 0;
+  for (std::int64_t i = 0; i < 1000; ++i) weighted += i * thousand[static_cast<std::size_t>(i)];
+  EXPECT_EQ(weighted, 248321539);
+}
+
+TEST(NearNames, NearestFirst) {
+  const std::vector<std::string> names{"deu_Latn", "eng_Latn", "zho_Hans", "zho_Hant", "zsm_Latn"};
+  EXPECT_EQ(near_names("zho_hans", names, 2), (std::vector<std::string>{"zho_Hans", "zho_Hant"}));
+  EXPECT_EQ(near_names("english", names, 1), std::vector<std::string>{"eng_Latn"});
+  EXPECT_EQ(near_names("due_Latn", names, 1), std::vector<std::string>{"deu_Latn"});
+  EXPECT_EQ(near_names(std::string(1 << 20, 'x'), names).size(), 5u);  // bounded work
+  EXPECT_TRUE(near_names("x", {}).empty());
+}
+
 TEST(PythonText, StripsWhatPythonCallsSpace) {
   EXPECT_EQ(python_strip(" \t\n\v\f\r\x1c\x1f\xc2\x85\xc2\xa0\xe1\x9a\x80 a b\xe2\x80\xa8\xe3\x80\x80\xe2\x80\xaf"),
             "a b");
@@ -85,128 +86,10 @@ TEST(PythonText, StripsWhatPythonCallsSpace) {
   EXPECT_EQ(code_points("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82"), 4);
 }
 
-TEST(Nonsense, EqualsPythonOneLiner) {
-  EXPECT_EQ(nonsense_text(0, 40), "]_#; ~^>}[\x0c. )=)';\n*>'%@}\r'[`?.\r}{\t;$\r!&");
-  EXPECT_EQ(sha256_hex(nonsense_text(0, 10000)), "2c21933f3e786ec70a6e360a4f906de285934a13a8e0706befbdd75176070a21");
-  EXPECT_EQ(sha256_hex(nonsense_text(7, 10000)), "87867974d8e3d0fd76ffe7d0904852c40c3a1411ef608d33c3aaf7be34d998e1");
-}
-
-TEST(Nonsense, WindowsAreReproducible) {
-  CalibrationRequest request{.set = "nonsense", .samples = 3, .seqlen = 50, .seed = 7};
-  const ByteTokenizer bytes(true);
-  const CalibrationSet set = build_calibration(request, &bytes);
-  ASSERT_EQ(set.windows.size(), 3u);
-  EXPECT_EQ(set.windows[0][0], 999);  // once, at the start
-  EXPECT_EQ(bytes.decode(std::span(set.windows[1])), set.text.substr(49, 50));
-  EXPECT_EQ(set.manifest.text_sha256, sha256_hex(set.text));
-  EXPECT_LE(set.manifest.unique_tokens, 39);
-  EXPECT_EQ(build_calibration(request, &bytes).manifest.ids_sha256, set.manifest.ids_sha256);
-  request.seed = 8;
-  EXPECT_NE(build_calibration(request, &bytes).manifest.ids_sha256, set.manifest.ids_sha256);
-  EXPECT_EQ(manifest_json(set.manifest)["seed"], 7);
-}
-
-TEST(Calibration, JoinsDocumentsAndCutsWindows) {
-  const TemporaryDirectory dir;
-  const std::string file = dir.write(
-      "docs.jsonl", "{\"text\":\"abc\"}\n\n{\"text\":\"\"}\n{\"text\":\"de\",\"url\":\"u\"}\n{\"text\":\"f\"}");
-  const ByteTokenizer bytes(true);
-  const CalibrationSet set = build_calibration({.set = file, .samples = 2, .seqlen = 4}, &bytes);
-  // 999 a b c | \n \n d e | the third document is not needed
-  ASSERT_EQ(set.windows.size(), 2u);
-  EXPECT_EQ(set.windows[0], (Ids{999, 'a', 'b', 'c'}));
-  EXPECT_EQ(set.windows[1], (Ids{'\n', '\n', 'd', 'e'}));
-  EXPECT_EQ(set.manifest.documents, 2);
-  EXPECT_EQ(set.manifest.unique_tokens, 7);
-  const auto json = manifest_json(set.manifest);
-  EXPECT_EQ(json["sources"][0]["file"], "docs.jsonl");
-  EXPECT_EQ(json["bos"]["ids"], Ids{999});
-  EXPECT_FALSE(json.contains("seed"));  // it had no influence
-
-  // A finite corpus gives the windows that it has.
-  EXPECT_EQ(build_calibration({.set = file, .samples = 99, .seqlen = 4}, &bytes).windows.size(), 2u);
-  expect_error(Exit::data, "has 11 tokens, fewer than one window of 12",
-               [&] { build_calibration({.set = file, .samples = 1, .seqlen = 12}, &bytes); });
-}
-
-TEST(Calibration, TextFileIsOneDocument) {
-  const TemporaryDirectory dir;
-  const std::string file = dir.write("a.txt", "0123\r\n6789");
-  const ByteTokenizer bytes;
-  const CalibrationSet set = build_calibration({.set = file, .samples = 8, .seqlen = 5}, &bytes);
-  ASSERT_EQ(set.windows.size(), 2u);
-  EXPECT_EQ(set.windows[1], (Ids{'\n', '6', '7', '8', '9'}));  // bytes as they are
-  EXPECT_EQ(set.manifest.sources[0].sha256, sha256_hex("0123\r\n6789"));
-}
-
-TEST(Calibration, ReferenceSamplingEqualsPython) {
-  const TemporaryDirectory dir;
-  const std::string file = dir.write("docs.jsonl",
-                                     "{\"text\":\"aaaaa\"}\n{\"text\":\"bcdefghijk\"}\n"
-                                     "{\"text\":\"0123456789abcdef\"}\n{\"text\":\"zz\"}\n");
-  const ByteTokenizer bytes;
-  CalibrationRequest request{.set = file, .samples = 5, .seqlen = 6, .seed = 11, .sampling = Sampling::gptq};
-  const CalibrationSet set = build_calibration(request, &bytes);
-  std::vector<std::string> windows;
-  for (const Ids& w : set.windows) windows.push_back(bytes.decode(w));
-  EXPECT_EQ(windows, (std::vector<std::string>{"cdefgh", "bcdefg", "234567", "bcdefg", "cdefgh"}));
-  EXPECT_EQ(set.manifest.documents, 2);
-  EXPECT_EQ(manifest_json(set.manifest)["seed"], 11);
-  request.seqlen = 16;  // the longest document has 16 tokens: no random window
-  expect_error(Exit::data, "longest: 16", [&] { build_calibration(request, &bytes); });
-}
-
-TEST(Calibration, IdsFile) {
-  const TemporaryDirectory dir;
-  const std::string file = dir.write("w.ids", "1 2 3\n\n4,5, 6\t7\r\n");
-  const CalibrationSet set = build_calibration({.set = "ids:" + file}, nullptr);
-  EXPECT_EQ(set.windows, (std::vector<Ids>{{1, 2, 3}, {4, 5, 6, 7}}));
-  EXPECT_EQ(set.manifest.tokens, 7);
-  EXPECT_EQ(set.manifest.ids_sha256, ids_sha256(Ids{1, 2, 3, 4, 5, 6, 7}));
-  EXPECT_FALSE(needs_tokenizer("ids:x"));
-  EXPECT_TRUE(needs_tokenizer("c4"));
-  for (const char* bad : {"1 2 x", "-1", "2147483648", "1 2.5"}) {
-    const std::string broken = dir.write("bad.ids", std::string("1\n") + bad);
-    expect_error(Exit::data, "line 2 column", [&] { read_id_lines(broken); });
-  }
-  expect_error(Exit::data, "no token ids", [&] { read_id_lines(dir.write("empty.ids", "\n \n")); });
-}
-
-TEST(Calibration, BadInputIsOneLine) {
-  const TemporaryDirectory dir;
-  const ByteTokenizer bytes;
-  const auto build = [&](const std::string& set, std::int64_t samples = 1, std::int64_t seqlen = 4) {
-    return [&, set, samples, seqlen] {
-      build_calibration({.set = set, .samples = samples, .seqlen = seqlen, .data = dir.path()}, &bytes);
-    };
-  };
-  expect_error(Exit::missing, "neither a calibration set", build("no-such-set"));
-  expect_error(Exit::missing, "prepare.py", build("c4"));
-  expect_error(Exit::missing, "prepare.py", build("wikitext2"));
-  expect_error(Exit::missing, "PTQ_DATA", [&] { build_calibration({.set = "c4"}, &bytes); });
-  expect_error(Exit::data, "empty", build(dir.write("empty.txt", "")));
-  expect_error(Exit::data, "0 tokens", build(dir.write("empty.jsonl", "\n")));
-  expect_error(Exit::data, "line 2", build(dir.write("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"b\n")));
-  expect_error(Exit::data, "line 1: \"text\" must be a string", build(dir.write("b.jsonl", "{\"text\":7}\n")));
-  expect_error(Exit::data, "line 1: expected a JSON object", build(dir.write("c.jsonl", "[1]\n")));
-  expect_error(Exit::usage, "--samples", build("nonsense", 0));
-  expect_error(Exit::usage, "--seqlen", build("nonsense", 1, -3));
-  expect_error(Exit::usage, "nonsense", build("nonsense", std::int64_t{1} << 30, std::int64_t{1} << 30));
-}
-
 TEST(Corpora, WikitextRowsAreJoined) {
   const TemporaryDirectory dir;
   dir.write("wikitext2/wiki.test.raw", " \n = A = \n \n b\n");
   EXPECT_EQ(read_wikitext2(dir.path()).text, "\n\n = A = \n\n\n\n\n b\n");
-  const ByteTokenizer bytes;
-  const CalibrationSet set =
-      build_calibration({.set = "wikitext2", .samples = 9, .seqlen = 5, .data = dir.path()}, &bytes);
-  ASSERT_EQ(set.manifest.notes.size(), 1u);  // calibrating on test data is said aloud
-  dir.write("wikitext2/wiki.train.raw", " \n = T = \n");
-  const CalibrationSet train =
-      build_calibration({.set = "wikitext2", .samples = 9, .seqlen = 5, .data = dir.path()}, &bytes);
-  EXPECT_TRUE(train.manifest.notes.empty());
-  EXPECT_EQ(train.manifest.sources[0].name, "wikitext2/wiki.train.raw");
 }
 
 TEST(Corpora, PublishedWikitext) {
@@ -308,6 +191,43 @@ TEST(Prepare, VerifiesWhatItDownloads) {
   EXPECT_FALSE(fs::exists(dir.path() / "out/toy/b.txt"));
   EXPECT_EQ(prepare(sha256_hex("hello")), 0) << read_file(dir.path() / "log", "log");
   EXPECT_EQ(read_file(dir.path() / "out/toy/b.txt", "file"), "hello");
+}
+
+TEST(Prepare, FoldersLargeSetsAndManualOnes) {
+  if (std::system("python3 -c 'import tarfile' 2>/dev/null") != 0) GTEST_SKIP() << "no python3";
+  const TemporaryDirectory dir;
+  dir.write("site/top/dev/a.dev", "a");
+  dir.write("site/top/dev/b.dev", "b");
+  dir.write("site/top/other/c", "c");
+  dir.write("site/part.jsonl", "{}");
+  const std::string site = (dir.path() / "site").string();
+  ASSERT_EQ(std::system(fmt::format("cd {} && ln -s /etc/passwd top/dev/link && tar czf t.tgz ./top", site).c_str()),
+            0);
+  const auto prepare = [&](int count, const std::string& named) {
+    nlohmann::json sources;
+    sources["folder"] = {{"url", "file://" + site + "/t.tgz"},
+                         {"licence", "none"},
+                         {"files", {{{"name", "set/dev"}, {"folder", "top/dev"}, {"count", count}}}}};
+    sources["large"] = {{"url", "file://" + site + "/"},
+                        {"licence", "none"},
+                        {"large", "much"},
+                        {"files", {{{"name", "big/part.jsonl"}}}}};
+    sources["asked"] = {{"manual", "ask"}, {"licence", "none"}, {"files", {{{"name", "asked/x"}}}}};
+    const std::string file = dir.write("sources.json", sources.dump());
+    return std::system(fmt::format("python3 {}/data/prepare.py {} {} --sources {} >{} 2>&1", PTQ_SOURCE_DIR,
+                                   (dir.path() / "out").string(), named, file, (dir.path() / "log").string())
+                           .c_str());
+  };
+  EXPECT_NE(prepare(3, ""), 0);  // a link is not unpacked, so two files
+  EXPECT_FALSE(fs::exists(dir.path() / "out/set"));
+  EXPECT_EQ(prepare(2, ""), 0) << read_file(dir.path() / "log", "log");
+  EXPECT_EQ(get(dir.path() / "out/set/dev/b.dev"), "b");
+  EXPECT_FALSE(fs::exists(dir.path() / "out/set/dev/link"));
+  EXPECT_FALSE(fs::exists(dir.path() / "out/big"));  // only when it is named
+  EXPECT_EQ(prepare(2, "large"), 0);
+  EXPECT_EQ(get(dir.path() / "out/big/part.jsonl"), "{}");
+  EXPECT_NE(prepare(2, "asked"), 0);
+  EXPECT_NE(get(dir.path() / "log").find("ask"), std::string::npos);
 }
 
 }  // namespace

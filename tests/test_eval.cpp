@@ -48,7 +48,7 @@ class HashScorer : public Scorer {
     for (const Segment& s : batch.segments) EXPECT_LT(s.begin, s.end) << "empty segment";
     return out;
   }
-  bool same_rope(std::int64_t a, std::int64_t b) const override { return (a <= regime) == (b <= regime); }
+  bool may_share_prefix(std::int64_t a, std::int64_t b) const override { return (a <= regime) == (b <= regime); }
   std::int64_t max_position() const override { return positions; }
 
   std::int64_t regime = 1 << 30, positions = 1 << 30;

@@ -134,12 +134,57 @@ TEST_P(Attention, SharedPrefixEqualsUnshared) {
   }
 }
 
+// Decoding: the last rows alone have the bits that they have among all rows.
+TEST_P(Attention, LastRowsAloneEqualThoseOfAll) {
+  unsigned seed = 300;
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    for (auto [h, k, c] : {std::tuple{1, 1, 8}, {6, 2, 10}, {9, 3, 11}, {4, 4, 64}}) {
+      for (std::int32_t tokens : {2, 96, 97, 300}) {
+        for (std::int32_t window : {0, 50}) {
+          const AttentionSpec a = make_spec(h, k, c, window, seed % 5 == 0 ? 20.0f : 0.0f);
+          const Inputs in = make_inputs(a, tokens, t, seed += 3);
+          const std::vector<Segment> segments{{0, tokens, -1}};
+          const Tensor all = run(*ops, in, segments, a);
+          for (std::int32_t rows : {1, 2, 5, 31, 150}) {
+            if (rows >= tokens) continue;
+            const Inputs last{in.q.slice_rows(tokens - rows, tokens).clone(), in.k, in.v};
+            EXPECT_TRUE(same_bits(run(*ops, last, segments, a), all.slice_rows(tokens - rows, tokens)))
+                << name_of(t) << " H " << h << " C " << c << ", " << rows << " of " << tokens << ", window " << window;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Attention, LastRowsOfSegmentsWithPrefixes) {
+  const std::vector<Segment> segments{{0, 100, -1}, {100, 101, 0}, {101, 140, -1}, {140, 215, 0}};
+  for (DType t : {DType::f32, DType::bf16}) {
+    const AttentionSpec a = make_spec(6, 2, 10);
+    const Inputs in = make_inputs(a, 215, t, 9);
+    const Tensor all = run(*ops, in, segments, a);
+    for (int rows : {0, 1, 10, 20, 75, 76, 90, 115, 200}) {
+      const Inputs last{in.q.slice_rows(215 - rows, 215).clone(), in.k, in.v};
+      EXPECT_TRUE(same_bits(run(*ops, last, segments, a), all.slice_rows(215 - rows, 215))) << rows;
+    }
+  }
+}
+
+TEST(AttentionThreads, DoNotChangeTheBitsOfDecoding) {
+  const AttentionSpec a = make_spec(9, 3, 64);
+  const Inputs in = make_inputs(a, 400, DType::bf16, 5), last{in.q.slice_rows(399, 400).clone(), in.k, in.v};
+  const Tensor one = run(*make_cpu_ops(1), last, {{0, 400, -1}}, a);
+  for (int threads : {2, 3, 8}) EXPECT_TRUE(same_bits(run(*make_cpu_ops(threads), last, {{0, 400, -1}}, a), one));
+}
+
 TEST_P(Attention, RefusesImpossibleSegments) {
   const AttentionSpec a = make_spec(1, 1, 8);
   const Inputs in = make_inputs(a, 20, DType::f32, 5);
   const std::vector<std::vector<Segment>> bad{
       {{0, 21, -1}}, {{5, 4, -1}}, {{-1, 4, -1}}, {{0, 10, 0}}, {{0, 5, -1}, {5, 10, 0}, {10, 20, 1}}};
   for (const auto& segments : bad) EXPECT_THROW(run(*ops, in, segments, a), Error);
+  const Inputs more{random(DType::f32, {21, 8}, 1), in.k, in.v};  // rows than tokens
+  EXPECT_THROW(run(*ops, more, {{0, 20, -1}}, a), Error);
 }
 
 }  // namespace

@@ -127,13 +127,145 @@ TEST_P(Products, QuantizeRowsMarksNonFiniteRows) {
   EXPECT_TRUE(std::isnan(scales.data<float>()[2]));
 }
 
+// Fewer bits, and ranges that are given: per tensor, static, too small for some values.
+TEST_P(Products, QuantizeRowsToGivenRanges) {
+  for (DType t : activations) {
+    const Tensor x = random(t, {20, 130}, 7), given = random(DType::f32, {20}, 8, Data::positive);
+    Guarded absmax(*ops, DType::f32, {20});
+    ops->row_absmax(absmax.tensor(), device(x));
+    const Tensor own = absmax.read();
+    for (int bits : {2, 4, 8}) {
+      const auto most = static_cast<float>((1 << (bits - 1)) - 1);
+      for (bool fixed : {false, true}) {
+        const Tensor range = fixed ? device(given) : Tensor();
+        const Int8Rows q = ops->quantize_rows(device(x), bits, range);
+        const Tensor codes = ops->to_host(q.codes), scales = ops->to_host(q.scales);
+        Guarded y(*ops, t, x.shape());
+        ops->fake_quantize_rows(y.tensor(), device(x), bits, range);
+        const Tensor fake = y.read();
+        Guarded same(*ops, t, x.shape(), x);
+        ops->fake_quantize_rows(same.tensor(), same.tensor(), bits, range);
+        EXPECT_TRUE(same_bits(same.read(), fake));
+        Expected want{x.shape(), {}, std::vector<double>(static_cast<std::size_t>(x.numel()), 0.0)};
+        for (std::int64_t r = 0; r < 20; ++r) {
+          float largest = 0.0f;
+          for (std::int64_t i = 0; i < 130; ++i)
+            largest = std::max(largest, static_cast<float>(std::fabs(element(x, r * 130 + i))));
+          EXPECT_EQ(own.data<float>()[r], largest);
+          const float scale = std::max(fixed ? given.data<float>()[r] : largest, 1e-5f) / most;
+          EXPECT_EQ(scales.data<float>()[r], scale);
+          for (std::int64_t i = 0; i < 130; ++i) {
+            const auto v = static_cast<float>(element(x, r * 130 + i));
+            const float code = std::clamp(std::nearbyint(v / scale), -most, most);
+            EXPECT_EQ(codes.data<std::int8_t>()[r * 130 + i], static_cast<int>(code));
+            want.value.push_back(element(Tensor::of<float>({code * scale}, {1}).to(t), 0));
+          }
+        }
+        EXPECT_TRUE(near(fake, want)) << name_of(t) << " " << bits;
+      }
+    }
+  }
+}
+
+TEST_P(Products, QuantizeRowsRefusesOtherWidths) {
+  const Tensor x = device(random(DType::f32, {4, 8}, 1)), range = device(random(DType::f32, {3}, 1, Data::positive));
+  for (int bits : {1, 9}) EXPECT_THROW(ops->quantize_rows(x, bits), Error);
+  EXPECT_THROW(ops->quantize_rows(x, 8, range), Error);
+}
+
+// A NaN or infinity is never clamped into a number, nor is a NaN range.
+TEST_P(Products, FakeQuantizeRowsKeepsNonFinite) {
+  Tensor x = random(DType::f32, {4, 40}, 7), range = random(DType::f32, {4}, 8, Data::positive);
+  x.data<float>()[45] = NAN;
+  x.data<float>()[81] = INFINITY;
+  range.data<float>()[3] = NAN;
+  Guarded y(*ops, DType::f32, x.shape());
+  ops->fake_quantize_rows(y.tensor(), device(x), 8, device(range));
+  const Tensor fake = y.read();
+  for (int r = 0; r < 4; ++r) {
+    for (int i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(fake.data<float>()[r * 40 + i]), r > 0) << r;
+  }
+}
+
+// Given codes, -128 among them, are multiplied as the codes that pack() computes.
+TEST_P(Products, PackS8TakesCodesAsTheyAre) {
+  for (auto [n, width] : {std::pair<int, int>{1, 1}, {37, 130}, {576, 200}}) {
+    const Tensor w = random(DType::f32, {n, width}, 3);
+    const Int8Rows x = ops->quantize_rows(device(random(DType::f32, {9, width}, 4)));
+    const Int8Rows wq = ops->quantize_rows(device(w));
+    const auto run = [&](const WeightPtr& weight) {
+      Guarded y(*ops, DType::f32, {9, n});
+      ops->linear_s8(y.tensor(), x, *weight, {});
+      return y.read();
+    };
+    const Tensor codes = ops->to_host(wq.codes).clone(), scales = ops->to_host(wq.scales);
+    EXPECT_TRUE(same_bits(run(ops->pack_s8(codes, scales)), run(ops->pack(w, WeightFormat::s8))));
+    std::fill(codes.span<std::int8_t>().begin(), codes.span<std::int8_t>().end(), std::int8_t{-128});
+    const Tensor xc = ops->to_host(x.codes), y = run(ops->pack_s8(codes, scales));
+    for (std::int64_t t = 0; t < 9; ++t) {
+      int sum = 0;
+      for (std::int64_t k = 0; k < width; ++k) sum += -128 * xc.data<std::int8_t>()[t * width + k];
+      const float scale = ops->to_host(x.scales).data<float>()[t] * scales.data<float>()[0];
+      EXPECT_EQ(y.data<float>()[t * n], static_cast<float>(sum) * scale);
+    }
+  }
+}
+
+// LLM.int8(): columns beside the codes, multiplied in fp32.
+TEST_P(Products, LinearS8WithOutlierColumns) {
+  unsigned seed = 51;
+  for (DType t : activations) {
+    for (auto [rows, n, width] : {std::tuple{1, 1, 1}, {7, 37, 130}, {65, 513, 64}, {130, 70, 300}}) {
+      const Tensor w = random(DType::f32, {n, width}, ++seed), b = random(DType::f32, {n}, ++seed);
+      Int8Rows x = ops->quantize_rows(device(random(DType::f32, {rows, width}, ++seed)));
+      std::vector<std::int32_t> columns;
+      for (std::int32_t k = 0; k < width; k += 9) columns.push_back(k);
+      const auto count = static_cast<std::int64_t>(columns.size());
+      const Tensor codes = ops->to_host(x.codes).clone(), outliers = random(DType::f32, {rows, count}, ++seed);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < count; ++c) {
+          const bool kept = (r + c) % 3 == 0;  // as a code
+          if (kept) outliers.data<float>()[r * count + c] = 0.0f;
+          if (!kept) codes.data<std::int8_t>()[r * width + columns[static_cast<std::size_t>(c)]] = 0;
+        }
+      }
+      x.codes = device(codes);
+      x.outliers = device(outliers);
+      x.outlier_columns = device(indices(columns));
+      const Int8Rows wq = ops->quantize_rows(device(w));
+      const Tensor wc = ops->to_host(wq.codes), ws = ops->to_host(wq.scales), xs = ops->to_host(x.scales);
+      Collector want({rows, n}, t);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          const double sw = ws.data<float>()[j];
+          double exact = 0.0, sum = element(b, j), magnitude = std::fabs(sum);
+          for (std::int64_t k = 0; k < width; ++k) exact += element(codes, r * width + k) * element(wc, j * width + k);
+          exact *= sw * xs.data<float>()[r];
+          sum += exact;
+          magnitude += std::fabs(exact);
+          for (std::int64_t c = 0; c < count; ++c) {
+            const double p =
+                element(outliers, r * count + c) * element(wc, j * width + columns[static_cast<std::size_t>(c)]) * sw;
+            sum += p;
+            magnitude += std::fabs(p);
+          }
+          want.add(sum, magnitude, static_cast<double>(count + 2));
+        }
+      }
+      Guarded y(*ops, t, {rows, n});
+      ops->linear_s8(y.tensor(), x, *ops->pack(w, WeightFormat::s8), device(b));
+      EXPECT_TRUE(near(y.read(), want.take())) << name_of(t) << " " << rows << " x " << width << " x " << n;
+    }
+  }
+}
+
 // The integer product is exact, so only the epilogue rounds: s_x * s_w, times the sum, plus b.
 TEST_P(Products, LinearS8IsExactInItsSums) {
   unsigned seed = 11;
   for (std::int64_t rows : awkward) {
     for (auto [n, width] : {std::pair<int, int>{1, 1}, {37, 130}, {513, 64}, {70, 3001}}) {
       Tensor w = random(DType::f32, {n, width}, ++seed);
-      Int8Rows x{Tensor::empty(DType::i8, {rows, width}), random(DType::f32, {rows}, ++seed, Data::positive)};
+      Int8Rows x{Tensor::empty(DType::i8, {rows, width}), random(DType::f32, {rows}, ++seed, Data::positive), {}, {}};
       std::mt19937 generator(++seed);
       for (std::int8_t& code : x.codes.span<std::int8_t>()) {
         code = static_cast<std::int8_t>(static_cast<int>(generator() % 255) - 127);
@@ -159,7 +291,7 @@ TEST_P(Products, LinearS8IsExactInItsSums) {
         }
       }
       Guarded y(*ops, DType::f32, {rows, n});
-      const Int8Rows on_device{device(x.codes), device(x.scales)};
+      const Int8Rows on_device{device(x.codes), device(x.scales), {}, {}};
       ops->linear_s8(y.tensor(), on_device, *ops->pack(w, WeightFormat::s8), b ? device(b) : b);
       EXPECT_TRUE(near(y.read(), want)) << rows << " x " << width << " x " << n;
     }
@@ -255,7 +387,7 @@ TEST(OlderProcessors, ProductsAreRightToo) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   for (const char* isa : {"AVX2", "AVX512_CORE"}) {
     const std::string command = fmt::format(
-        "ONEDNN_MAX_CPU_ISA={} '{}' --gtest_filter='*LinearIs*:*LinearS8*:*Logprobs*' > /dev/null", isa, self);
+        "ONEDNN_MAX_CPU_ISA={} '{}' --gtest_filter='*LinearIs*:*LinearS8*:*PackS8*:*Logprobs*' > /dev/null", isa, self);
     EXPECT_EQ(std::system(command.c_str()), 0) << command;
   }
 }

@@ -63,16 +63,26 @@ TEST(W8a8, QuantizingTwiceKeepsTheCodes) {
   Tensor w = gaussian(40, 200, 111);
   std::fill_n(w.data<float>(), 200, 0.0f);                                   // an all-zero row
   for (std::int64_t k = 0; k < 200; ++k) w.data<float>()[200 + k] *= 1e-7f;  // below the floor of the scale
-  const QuantizedMatrix once = quantize_w8a8(ops(), w);
-  for (DType stored : {DType::f32, DType::f16}) {
-    const QuantizedMatrix twice = quantize_w8a8(ops(), once.q.to(stored).to(DType::f32));
-    // float16 has no room for values near 1e-10: only rows of ordinary size are compared there.
-    for (std::int64_t i = stored == DType::f16 ? 400 : 0; i < w.numel(); ++i) {
-      ASSERT_EQ(once.codes.data<std::int8_t>()[i], twice.codes.data<std::int8_t>()[i]) << name_of(stored) << " " << i;
+  for (int bits : {2, 3, 4, 6, 8}) {
+    for (bool per_tensor : {false, true}) {
+      const QuantizedMatrix once = quantize_absmax(ops(), w, bits, per_tensor);
+      for (DType stored : {DType::f32, DType::f16}) {
+        const QuantizedMatrix twice = quantize_absmax(ops(), once.q.to(stored).to(DType::f32), bits, per_tensor);
+        // float16 has no room for values near 1e-10: only rows of ordinary size are compared there.
+        for (std::int64_t i = stored == DType::f16 ? 400 : 0; i < w.numel(); ++i) {
+          ASSERT_EQ(once.codes.data<std::int8_t>()[i], twice.codes.data<std::int8_t>()[i])
+              << bits << " " << per_tensor << " " << name_of(stored) << " " << i;
+        }
+      }
+      for (std::int64_t i = 400; i < w.numel(); ++i) {
+        const float scale = once.scales.data<float>()[i / 200];
+        ASSERT_NEAR(once.q.data<float>()[i], w.data<float>()[i], 0.501f * scale);
+        ASSERT_LE(std::abs(once.codes.data<std::int8_t>()[i]), (1 << (bits - 1)) - 1);
+        if (per_tensor) {
+          ASSERT_EQ(scale, once.scales.data<float>()[0]);
+        }
+      }
     }
-  }
-  for (std::int64_t i = 400; i < w.numel(); ++i) {
-    ASSERT_NEAR(once.q.data<float>()[i], w.data<float>()[i], 0.501f * once.scales.data<float>()[i / 200]);
   }
 }
 

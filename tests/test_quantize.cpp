@@ -1,9 +1,10 @@
 // Quantizing whole checkpoint directories: what is written, what is refused, and that failures leave no trace.
 #include "host/files.h"
-#include "quant/fake_checkpoint.h"
 #include "quant/gptq.h"
 #include "quant/output_directory.h"
+#include "quant/quantize_checkpoint.h"
 #include "quant/rtn.h"
+#include "tests/quant_inputs.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -18,22 +19,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
-
-Exit exit_of(const std::function<void()>& action, std::string* message = nullptr) {
-  try {
-    action();
-  } catch (const Error& e) {
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
-    if (message) *message = e.what();
-    return e.code();
-  }
-  return Exit::ok;
-}
 
 // A random model of two layers: a Llama with grouped heads, or a Cohere with its parallel block.
 void write_model(const fs::path& directory, const std::string& family, float poison = 0.0f) {
@@ -94,7 +79,7 @@ class Quantize : public testing::Test {
   void TearDown() override { fs::remove_all(directory_); }
 
   QuantizeJob job(Method method) const {
-    QuantizeJob j{directory_ / "model", directory_ / "out", false, defaults_of(method), DType::f32};
+    QuantizeJob j{directory_ / "model", directory_ / "out", false, defaults_of(method), DType::f32, ExportFormat::fake};
     if (method != Method::w8a8) j.spec.group = 16;
     return j;
   }
@@ -146,8 +131,7 @@ TEST_F(Quantize, WritesALoadableCheckpoint) {
   EXPECT_EQ(card.at("calibration").at("set"), "test");
   EXPECT_EQ(card.at("linears").size(), 14u);
   EXPECT_EQ(card.at("source").at("files").at(1).at("sha256"), sha256_file(directory_ / "model/model.safetensors"));
-  EXPECT_FALSE(activations_int8(directory_ / "out"));
-  EXPECT_FALSE(activations_int8(directory_ / "model"));
+  EXPECT_FALSE(ModelFiles::open(directory_ / "out").activations());
   EXPECT_EQ(listing(), (std::vector<std::string>{"model", "out"}));
 }
 
@@ -165,11 +149,15 @@ TEST_F(Quantize, StoresInTheDtypeAsked) {
 
 TEST_F(Quantize, W8a8SaysSoOnItsCard) {
   run(job(Method::w8a8), {});
-  EXPECT_TRUE(activations_int8(directory_ / "out"));
+  const ActivationQuant activations = ModelFiles::open(directory_ / "out").activations();
+  EXPECT_EQ(activations.kind, ActivationKind::integer);
+  EXPECT_EQ(activations.bits, 8);
+  EXPECT_EQ(activations.range, ActivationRange::token);
+  EXPECT_EQ(activations.weight_bits, 8);
   write_file(directory_ / "out/ptq.json", R"({"activations": {"bits": 6}})");
-  EXPECT_EQ(exit_of([&] { activations_int8(directory_ / "out"); }), Exit::data);
+  EXPECT_EQ(exit_of([&] { ModelFiles::open(directory_ / "out"); }), Exit::data);
   write_file(directory_ / "out/ptq.json", "[]");
-  EXPECT_EQ(exit_of([&] { activations_int8(directory_ / "out"); }), Exit::data);
+  EXPECT_EQ(exit_of([&] { ModelFiles::open(directory_ / "out"); }), Exit::data);
 }
 
 TEST_F(Quantize, SameInputsSameBytesAndCalibrationMatters) {
@@ -193,10 +181,9 @@ TEST_F(Quantize, TrueSequentialChangesLaterStagesOnly) {
     std::map<std::pair<int, LinearRole>, Tensor> result;
     QuantSpec spec = job(Method::gptq).spec;
     spec.true_sequential = true_sequential;
-    quantize_linears(files, ops(), spec, DType::f32, windows(1),
-                     [&](int layer, LinearRole role, const QuantizedMatrix& m) {
-                       result[{layer, role}] = m.q;
-                     });
+    QuantSink sink;
+    sink.linear = [&](int layer, LinearRole role, const QuantizedMatrix& m) { result[{layer, role}] = m.q; };
+    quantize_linears(files, ops(), spec, DType::f32, windows(1), sink);
     return result;
   };
   const auto staged = quantized(true), whole = quantized(false);
@@ -215,7 +202,8 @@ TEST_F(Quantize, ParallelBlocksShareOneHessian) {
     QuantSpec spec = job(Method::gptq).spec;
     spec.true_sequential = true_sequential;
     const QuantizeReport report =
-        quantize_linears(files, ops(), spec, DType::f32, windows(1), [](int, LinearRole, const QuantizedMatrix&) {});
+        quantize_linears(files, ops(), spec, DType::f32, windows(1),
+                         {.linear = [](int, LinearRole, const QuantizedMatrix&) {}, .folded = {}});
     ASSERT_EQ(report.linears.size(), 14u);
     const Transformer model(files, ops(), DType::f32);
     Batch batch;
@@ -233,6 +221,22 @@ TEST_F(Quantize, ParallelBlocksShareOneHessian) {
       EXPECT_NEAR(l.error, error, 1e-4 * error) << l.module;
     }
   }
+}
+
+// One token makes a Hessian of rank 1, which cannot be factored without damping.
+TEST_F(Quantize, SingularHessianNamesLayerAndDamping) {
+  QuantizeJob j = job(Method::gptq);
+  j.spec.damp = 0.0;
+  std::string message;
+  EXPECT_EQ(exit_of([&] { run(j, {{5}}); }, &message), Exit::numerics);
+  EXPECT_NE(message.find("layer 0, input of qkv (model.layers.0.self_attn.q_proj"), std::string::npos) << message;
+  EXPECT_NE(message.find("damping 0"), std::string::npos) << message;
+  EXPECT_EQ(listing(), std::vector<std::string>{"model"});
+  j.spec.on_singular = SingularPolicy::damp;
+  EXPECT_GT(run(j, {{5}}).retried(), 0);
+  j.spec.on_singular = SingularPolicy::rtn;
+  j.force = true;
+  EXPECT_GT(run(j, {{5}}).fell_back(), 0);
 }
 
 TEST_F(Quantize, HealthAndProgress) {

@@ -3,7 +3,7 @@
 #include "golden_path.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
-#include "quant/fake_checkpoint.h"
+#include "quant/quantize_checkpoint.h"
 #include "quant/rtn.h"
 #include "temporary.h"
 
@@ -46,7 +46,7 @@ std::vector<Window> rows_of(const Tensor& ids) {
 // Mean next-token negative log-likelihood, first token of every window not scored.
 double mean_nll(const fs::path& directory, std::span<const Window> windows) {
   Transformer model(std::make_shared<const ModelFiles>(ModelFiles::open(directory)), ops(), DType::f32);
-  model.load_all(activations_int8(directory));
+  model.load_all();
   double sum = 0;
   for (const Window& window : windows) {
     Batch batch;
@@ -90,7 +90,8 @@ TEST_P(GptqModel, MatchesTheReference) {
 
   const auto files = std::make_shared<const ModelFiles>(ModelFiles::open(source));
   double equal = 0, total = 0;
-  const LinearSink compare = [&](int layer, LinearRole role, const QuantizedMatrix& m) {
+  QuantSink sink;
+  sink.linear = [&](int layer, LinearRole role, const QuantizedMatrix& m) {
     const std::string module = files->linear_ref(layer, role).module;
     const double rate = fraction_equal(m.codes, file->read(module + ".codes", DType::u8));
     equal += rate * static_cast<double>(m.codes.numel());
@@ -100,14 +101,14 @@ TEST_P(GptqModel, MatchesTheReference) {
       EXPECT_GE(rate, 0.995) << module;
     }
   };
-  const QuantizeReport report = quantize_linears(files, ops(), spec, DType::f32, calibration, compare);
+  const QuantizeReport report = quantize_linears(files, ops(), spec, DType::f32, calibration, sink);
   EXPECT_GE(equal / total, spec.symmetric ? 0.95 : 0.995);
   for (const LinearHealth& l : report.linears) {
     EXPECT_EQ(l.dead_columns, info.at("dead_columns").at(l.module).get<std::int64_t>()) << l.module;
   }
 
   const TemporaryDirectory directory;
-  const QuantizeJob job{source, directory / "out", false, spec, DType::f32};
+  const QuantizeJob job{source, directory / "out", false, spec, DType::f32, ExportFormat::fake};
   quantize_checkpoint(ops(), job, calibration, nullptr);
   const double nll = mean_nll(directory / "out", eval);
   EXPECT_NEAR(nll, info.at("nll_after").get<double>(), spec.symmetric ? 2e-2 : 1e-3);
@@ -121,48 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Golden, GptqModel,
                                          "stories_sym_g32_ts_act_static", "opt_sym_g64", "opt_asym_g32_act"),
                          [](const auto& test) { return std::string(test.param); });
 
-// --- W8A8, and all kinds of directories ------------------------------------------------------------------------------
-
-class W8a8Model : public testing::TestWithParam<std::pair<const char*, const char*>> {};
-
-TEST_P(W8a8Model, NaiveLogitsMatchTheReference) {
-  PTQ_NEED(golden, "PTQ_GOLDEN", "quant");
-  const auto [name, directory] = GetParam();
-  const fs::path source = golden / "models" / directory;
-  const auto file = open_safetensors(golden / "w8a8" / (std::string(name) + ".safetensors"));
-  const Tensor expected = file->read("logits.naive.pc_pt_nobmm", DType::f32);
-  const Tensor full = file->read("logits.fp32", DType::f32);
-  const auto windows = rows_of(file->read("eval", DType::i32));
-
-  const TemporaryDirectory temporary;
-  quantize_checkpoint(ops(), {source, temporary / "out", false, defaults_of(Method::w8a8), DType::f32}, {}, nullptr);
-  ASSERT_TRUE(activations_int8(temporary / "out"));
-  // The model quantized on the fly and the stored checkpoint run the same codes.
-  for (const fs::path& path : {source, temporary / "out"}) {
-    Transformer model(std::make_shared<const ModelFiles>(ModelFiles::open(path)), ops(), DType::f32);
-    model.load_all(true);
-    Batch batch;
-    for (const Window& window : windows) batch.append(window);
-    const Tensor logits = ops().to_host(model.logits(model.forward(batch)));
-    ASSERT_EQ(logits.numel(), expected.numel());
-    const auto rms = [](const Tensor& a, const Tensor& b) {
-      double sum = 0;
-      for (std::int64_t i = 0; i < a.numel(); ++i) {
-        const double d = static_cast<double>(a.data<float>()[i]) - static_cast<double>(b.data<float>()[i]);
-        sum += d * d;
-      }
-      return std::sqrt(sum / static_cast<double>(a.numel()));
-    };
-    EXPECT_LT(rms(logits, expected), 1e-2);
-    EXPECT_GT(rms(logits, full), 0.5 * rms(expected, full));  // it is quantized
-    std::printf("%s: rms %.2e, reference against fp32 %.2e\n", name, rms(logits, expected), rms(expected, full));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Golden, W8a8Model,
-                         testing::Values(std::pair{"model_opt", "tiny_opt_seed11"},
-                                         std::pair{"model_llama_gqa", "tiny_llama_gqa_seed22"}),
-                         [](const auto& test) { return std::string(test.param.first); });
+// --- all kinds of directories ------------------------------------------------------------------------------------
 
 // Every kind of directory that can be read can be quantized, and what is written reads back as what was computed:
 // fused tensors (Phi-3), shards, .bin files, names without "model.".
@@ -172,7 +132,7 @@ TEST_P(AnyFamily, RoundTrips) {
   PTQ_NEED(golden, "PTQ_GOLDEN", "models");
   const fs::path source = golden / GetParam();
   const TemporaryDirectory temporary;
-  QuantizeJob job{source, temporary / "out", false, defaults_of(Method::rtn), DType::f32};
+  QuantizeJob job{source, temporary / "out", false, defaults_of(Method::rtn), DType::f32, ExportFormat::fake};
   job.spec.group = -1;
   quantize_checkpoint(ops(), job, {}, nullptr);
   const ModelFiles before = ModelFiles::open(source), after = ModelFiles::open(temporary / "out");
@@ -204,8 +164,9 @@ class SmolLm2 : public testing::Test {
   std::pair<double, QuantizeReport> run(const fs::path& source, const fs::path& golden, const QuantSpec& spec) {
     const nlohmann::json tokens = read_json(golden / "smollm2_regauged/tokens.json", "golden");
     const TemporaryDirectory directory;
-    QuantizeReport report = quantize_checkpoint(ops(), {source, directory / "out", false, spec, DType::f32},
-                                                tokens.at("c4").get<std::vector<Window>>(), nullptr);
+    QuantizeReport report =
+        quantize_checkpoint(ops(), {source, directory / "out", false, spec, DType::f32, ExportFormat::fake},
+                            tokens.at("c4").get<std::vector<Window>>(), nullptr);
     return {mean_nll(directory / "out", tokens.at("wiki40").get<std::vector<Window>>()), std::move(report)};
   }
 };

@@ -1,6 +1,7 @@
 // Tokenizers of real models against golden/tokenizers (tokenizers 0.22.2, sentencepiece 0.2.3, tiktoken 0.14.0): ids of
 // whole corpora by hash, ids and decodings of adversarial strings, and the character classes. Everything is exact.
 // Tokenizer files come from $PTQ_MODELS; $PTQ_SMOLLM2 names a directory with SmolLM2's tokenizer.json.
+#include "data/calibration_sets.h"
 #include "data/corpora.h"
 #include "golden_path.h"
 #include "host/files.h"
@@ -193,7 +194,7 @@ std::string corpus(const std::string& name, const fs::path& data) {
   if (name == "wikitext2/joined") return read_wikitext2(data).text;
   std::string text;
   if (name == "c4_sample") {
-    for_each_document(find_corpus("c4", data), [&](std::string_view document) {
+    open_corpus("c4", data, "").documents->each([&](std::string_view document, std::size_t) {
       text.append(text.empty() ? "" : "\n\n").append(document);
       return true;
     });

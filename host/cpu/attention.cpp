@@ -8,7 +8,8 @@
 // A unit of work is one (segment, key/value head, lane group); the rows of a lane group are (position, query head)
 // pairs that share the key/value head. Keys come in blocks at fixed positions of the sequence, prefix first, so a
 // row's operations do not depend on how the sequence is split into segments or batches. Cost 4 H C flops per
-// (query, visible key); memory: K and V once as fp32.
+// (query, visible key); memory: K and V once as fp32. Decoding, whose rows fit one lane group per head, reads K and V
+// where they are (f32) or a block at a time.
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/tile_product.h"
@@ -43,21 +44,31 @@ struct Problem {
   const AttentionSpec& spec;
   std::int64_t c = 0, kc = 0, group = 0, q_width = 0, kv_width = 0;  // kc: elements of a key as Score
   std::int64_t block_floats = 0;
-  std::vector<Packed> packed = {};  // [segment][kv head]
+  std::int64_t tokens = 0, first_token = 0;  // of k and v; token of row 0 of q
+  bool in_place = false;                     // no arena: each block is used once
+  std::vector<Packed> packed = {};           // [segment][kv head]
   Buffer<float> arena = Buffer<float>();
 
   std::int64_t own(const Segment& s) const { return s.end - s.begin; }
   std::int64_t prefix_length(const Segment& s) const {
     return s.prefix < 0 ? 0 : own(segments[static_cast<std::size_t>(s.prefix)]);
   }
+  // The first token of a segment that has a row, and the number of (token, query head) rows per key/value head.
+  std::int64_t first(const Segment& s) const { return std::max<std::int64_t>(s.begin, first_token); }
+  std::int64_t rows(const Segment& s) const { return std::max<std::int64_t>(0, s.end - first(s)) * group; }
+  std::int64_t token(const Segment& s, std::int64_t position) const {
+    const std::int64_t before = prefix_length(s);
+    return position < before ? segments[static_cast<std::size_t>(s.prefix)].begin + position
+                             : s.begin + position - before;
+  }
   const Packed& at(std::int64_t segment, std::int64_t head) const {
     return packed[static_cast<std::size_t>(segment * spec.kv_heads + head)];
   }
-  // Keys of block b as seen by a segment; the values follow.
-  const float* block(std::int64_t segment, std::int64_t head, std::int64_t b) const {
-    const Packed* p = &at(segment, head);
-    if (b < p->first) p = &at(segments[static_cast<std::size_t>(segment)].prefix, head);
-    return arena.data() + p->offset + static_cast<std::size_t>((b - p->first) * block_floats);
+  // Where the arena has block b of a segment.
+  float* packed_block(std::int64_t segment, std::int64_t head, std::int64_t b) const {
+    const Packed* from = &at(segment, head);
+    if (b < from->first) from = &at(segments[static_cast<std::size_t>(segment)].prefix, head);
+    return arena.data() + from->offset + static_cast<std::size_t>((b - from->first) * block_floats);
   }
 };
 
@@ -66,13 +77,13 @@ void validate(const Problem& p) {
   check(a.scale > 0.0f && a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0,
         "attention: scale {}, {} heads, {} kv, {}", a.scale, a.heads, a.kv_heads, a.head_dim);
   check(p.q.cols() == p.q_width && p.o.shape() == p.q.shape() && p.k.cols() == p.kv_width &&
-            p.v.shape() == p.k.shape() && p.k.rows() == p.q.rows(),
+            p.v.shape() == p.k.shape() && p.q.rows() <= p.tokens,
         "attention: o {}, q {}, k {}, v {}", to_string(p.o.shape()), to_string(p.q.shape()), to_string(p.k.shape()),
         to_string(p.v.shape()));
   check(p.o.dtype() == p.q.dtype() && p.k.dtype() == p.q.dtype() && p.v.dtype() == p.q.dtype(), "attention: dtypes");
   for (std::size_t i = 0; i < p.segments.size(); ++i) {
     const Segment& s = p.segments[i];
-    check(0 <= s.begin && s.begin <= s.end && s.end <= p.q.rows() && s.prefix < static_cast<std::int64_t>(i) &&
+    check(0 <= s.begin && s.begin <= s.end && s.end <= p.tokens && s.prefix < static_cast<std::int64_t>(i) &&
               (s.prefix < 0 || p.segments[static_cast<std::size_t>(s.prefix)].prefix < 0),
           "attention: segment {} [{}, {}) with prefix {}", i, s.begin, s.end, s.prefix);
   }
@@ -88,7 +99,7 @@ void lay_out(Problem& p) {
       floats += static_cast<std::size_t>(((length + key_block - 1) / key_block - before / key_block) * p.block_floats);
     }
   }
-  p.arena.resize(floats);
+  if (!p.in_place) p.arena.resize(floats);
 }
 
 // One key or query as elements of a product, `stride` apart.
@@ -96,15 +107,18 @@ template <class T>
 void to_scores(const T* x, float* to, std::int64_t stride, std::int64_t c) {
   for (std::int64_t d = 0; d < c; ++d) to[d * stride] = to_float(x[d]);
 }
-void to_scores(const bf16* x, simd::bf16_pair* to, std::int64_t stride, std::int64_t c) {
-  for (std::int64_t d = 0; d + 1 < c; d += 2) to[d / 2 * stride] = {x[d], x[d + 1]};
+[[maybe_unused]] void to_scores(const bf16* x, simd::bf16_pair* to, std::int64_t stride, std::int64_t c) {
+  if (stride == 1) {
+    std::memcpy(to, x, static_cast<std::size_t>(c / 2) * sizeof *to);
+  } else {
+    for (std::int64_t d = 0; d + 1 < c; d += 2) to[d / 2 * stride] = {x[d], x[d + 1]};
+  }
   if (c % 2 != 0) to[c / 2 * stride] = {x[c - 1], bf16{0}};
 }
 
 template <class T>
 void pack_block(const Problem& p, std::int64_t segment, std::int64_t head, std::int64_t b, float* to) {
   const Segment& s = p.segments[static_cast<std::size_t>(segment)];
-  const std::int64_t before = p.prefix_length(s);
   const std::int64_t length = p.at(segment, head).length, c = p.c;
   for (std::int64_t j = 0; j < key_block; ++j) {
     const std::int64_t position = b * key_block + j;
@@ -115,12 +129,39 @@ void pack_block(const Problem& p, std::int64_t segment, std::int64_t head, std::
       std::fill(v, v + c, 0.0f);
       continue;
     }
-    const std::int64_t token = position < before ? p.segments[static_cast<std::size_t>(s.prefix)].begin + position
-                                                 : s.begin + position - before;
-    const std::int64_t from = token * p.kv_width + head * c;
+    const std::int64_t from = p.token(s, position) * p.kv_width + head * c;
     to_scores(p.k.data<T>() + from, k, 1, c);
     simd::to_floats(p.v.data<T>() + from, v, c);
   }
+}
+
+// Keys and values of a block, Score<T> and float elements; rows are key_row and value_row elements apart.
+struct Block {
+  const float* keys;
+  std::int64_t key_row;
+  const float* values;
+  std::int64_t value_row;
+};
+
+// The first `count` keys of block b.
+template <class T>
+Block block(const Problem& p, std::int64_t segment, std::int64_t head, std::int64_t b, std::int64_t count) {
+  float* to;
+  if (p.in_place) {
+    if constexpr (std::is_same_v<T, float>) {
+      const Segment& s = p.segments[static_cast<std::size_t>(segment)];
+      const std::int64_t position = b * key_block, token = p.token(s, position);
+      if (p.token(s, position + count - 1) == token + count - 1) {  // not across the end of a prefix lying elsewhere
+        const std::int64_t at = token * p.kv_width + head * p.c;
+        return {p.k.data<float>() + at, p.kv_width, p.v.data<float>() + at, p.kv_width};
+      }
+    }
+    to = scratch<float>(2, static_cast<std::size_t>(p.block_floats));
+    pack_block<T>(p, segment, head, b, to);
+  } else {
+    to = p.packed_block(segment, head, b);
+  }
+  return {to, p.kc, to + key_block * p.kc, p.c};
 }
 
 // The rows of a lane group: row l is query position positions[l] of query head heads[l].
@@ -134,14 +175,14 @@ struct Rows {
 
 Rows rows_of(const Problem& p, std::int64_t segment, std::int64_t head, std::int64_t first) {
   const Segment& s = p.segments[static_cast<std::size_t>(segment)];
-  const std::int64_t before = p.prefix_length(s);
+  const std::int64_t before = p.prefix_length(s), token = p.first(s);
   Rows r;
-  r.count = std::min(row_group, p.own(s) * p.group - first);
+  r.count = std::min(row_group, p.rows(s) - first);
   r.width = (r.count + lanes - 1) / lanes * lanes;
   for (std::int64_t l = 0; l < r.width; ++l) {
     const std::int64_t row = first + std::min(l, r.count - 1);  // idle lanes repeat the last row
-    r.position[l] = static_cast<std::int32_t>(before + row / p.group);
-    r.offset[l] = (s.begin + row / p.group) * p.q_width + (head * p.group + row % p.group) * p.c;
+    r.position[l] = static_cast<std::int32_t>(before + token - s.begin + row / p.group);
+    r.offset[l] = (token - p.first_token + row / p.group) * p.q_width + (head * p.group + row % p.group) * p.c;
     r.max[l] = -std::numeric_limits<float>::infinity();
     r.sum[l] = 0.0f;
   }
@@ -200,8 +241,8 @@ template <class T>
 void attend(const Problem& p, std::int64_t segment, std::int64_t head, std::int64_t first_row) {
   const std::int64_t c = p.c;
   Rows r = rows_of(p, segment, head, first_row);
-  float* ot = scratch<float>(0, static_cast<std::size_t>((c + key_block) * row_group));
-  float* s = ot + c * row_group;
+  float* ot = scratch<float>(0, static_cast<std::size_t>((2 * c + key_block) * row_group));
+  float *s = ot + c * row_group, *part = s + key_block * row_group;
   auto* qt = scratch<Score<T>>(1, static_cast<std::size_t>(p.kc * row_group));
   for (std::int64_t l = 0; l < r.width; ++l) to_scores(p.q.data<T>() + r.offset[l], qt + l, row_group, c);
   std::fill(ot, ot + c * row_group, 0.0f);
@@ -210,28 +251,30 @@ void attend(const Problem& p, std::int64_t segment, std::int64_t head, std::int6
   const std::int64_t from = p.spec.window > 0 ? std::max<std::int64_t>(0, low - p.spec.window + 1) : 0;
   for (std::int64_t b = from / key_block; b * key_block <= high; ++b) {
     const std::int64_t first = b * key_block, count = std::min(key_block, high + 1 - first);
-    const float* keys = p.block(segment, head, b);
-    const float* values = keys + key_block * p.kc;
-    const TileOperands<Score<T>, float> score{s,    row_group, reinterpret_cast<const Score<T>*>(keys),
-                                              p.kc, qt,        row_group};
+    const Block kv = block<T>(p, segment, head, b, count);
+    const TileOperands<Score<T>, float> score{s,          row_group, reinterpret_cast<const Score<T>*>(kv.keys),
+                                              kv.key_row, qt,        row_group};
     tile_product<Left::rows, Into::assign>(score, count, r.width, p.kc);
     if (r.width == row_group) {
       soften<simd::tile_vectors>(r, 0, s, first, count, p.spec);
     } else {
       for (std::int64_t l = 0; l < r.width; l += lanes) soften<1>(r, l, s, first, count, p.spec);
     }
-    const TileOperands<float, float> sum{ot, row_group, values, c, s, row_group, r.rescale};
-    tile_product<Left::columns, Into::scale_add>(sum, c, r.width, count);
-  }
-  for (std::int64_t l = 0; l < r.width; l += lanes) {
-    for (std::int64_t d = 0; d < c; ++d) {
-      float* at = ot + d * row_group + l;
-      simd::store(at, simd::load(at) / simd::load(r.sum + l));
+    if (p.in_place) {  // few rows: O [rows][C], whose lanes are the elements of a value; the same operations
+      const TileOperands<float, float> sum{part, c, s, row_group, kv.values, kv.value_row};
+      tile_product<Left::columns, Into::assign>(sum, r.count, c, count);
+      for (std::int64_t l = 0; l < r.count; ++l) {
+        for (std::int64_t d = l * c; d < (l + 1) * c; ++d) ot[d] = simd::fma(r.rescale[l], ot[d], part[d]);
+      }
+    } else {
+      const TileOperands<float, float> sum{ot, row_group, kv.values, kv.value_row, s, row_group, r.rescale};
+      tile_product<Left::columns, Into::scale_add>(sum, c, r.width, count);
     }
   }
+  const std::int64_t row = p.in_place ? c : 1, column = p.in_place ? 1 : row_group;
   for (std::int64_t l = 0; l < r.count; ++l) {
     T* o = p.o.data<T>() + r.offset[l];
-    for (std::int64_t d = 0; d < c; ++d) o[d] = from_float<T>(ot[d * row_group + l]);
+    for (std::int64_t d = 0; d < c; ++d) o[d] = from_float<T>(ot[l * row + d * column] / r.sum[l]);
   }
 }
 
@@ -248,6 +291,9 @@ void CpuOps::attention(const Tensor& o, const Tensor& q, const Tensor& k, const 
   p.q_width = spec.heads * c;
   p.kv_width = spec.kv_heads * c;
   p.block_floats = (p.kc + c) * key_block;
+  p.tokens = k.rows();
+  p.first_token = p.tokens - q.rows();
+  p.in_place = p.first_token > 0 && q.rows() * p.group <= row_group;
   validate(p);
   lay_out(p);
   struct Unit {
@@ -258,8 +304,9 @@ void CpuOps::attention(const Tensor& o, const Tensor& q, const Tensor& k, const 
     const auto segment = static_cast<std::int64_t>(i);
     for (std::int64_t h = 0; h < spec.kv_heads; ++h) {
       const Packed& own = p.at(segment, h);
-      for (std::int64_t b = own.first; b * key_block < own.length; ++b) blocks.push_back({segment, h, b});
-      const std::int64_t rows = p.own(segments[i]) * p.group;
+      for (std::int64_t b = own.first; !p.in_place && b * key_block < own.length; ++b)
+        blocks.push_back({segment, h, b});
+      const std::int64_t rows = p.rows(segments[i]);
       for (std::int64_t r = (rows + row_group - 1) / row_group * row_group - row_group; r >= 0;
            r -= row_group) {  // the longest first
         groups.push_back({segment, h, r});
@@ -270,7 +317,7 @@ void CpuOps::attention(const Tensor& o, const Tensor& q, const Tensor& k, const 
     using T = std::remove_pointer_t<decltype(type)>;
     parallel_for(threads_, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
       const Unit& u = blocks[static_cast<std::size_t>(i)];
-      pack_block<T>(p, u.segment, u.head, u.index, const_cast<float*>(p.block(u.segment, u.head, u.index)));
+      pack_block<T>(p, u.segment, u.head, u.index, p.packed_block(u.segment, u.head, u.index));
     });
     parallel_for(threads_, static_cast<std::int64_t>(groups.size()), [&](std::int64_t i) {
       const Unit& u = groups[static_cast<std::size_t>(i)];

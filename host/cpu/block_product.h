@@ -14,7 +14,7 @@ namespace ptq {
 
 // Rows of a product's left operand; row r of the product is x[row(r)] (all rows in order when `rows` is empty).
 struct RowSource {
-  const Tensor& x;  // [R, I]: the weight's operand type, or a half type for expanded weights
+  const Tensor& x;  // [R, I] of the weight's input type
   std::span<const std::int32_t> rows;
 
   std::int64_t count() const { return rows.empty() ? x.rows() : static_cast<std::int64_t>(rows.size()); }
@@ -53,22 +53,10 @@ inline const void* gather(const RowSource& source, const PackedWeight& w, std::i
     case DType::f16:
       return gather<f16, float>(source, first, count);
     case DType::bf16:
-      return w.expanded() ? gather<bf16, float>(source, first, count) : gather<bf16, bf16>(source, first, count);
+      return w.operand() == DType::f32 ? gather<bf16, float>(source, first, count)
+                                       : gather<bf16, bf16>(source, first, count);
     default:
       return gather<float, float>(source, first, count);
-  }
-}
-
-inline DType input_type(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::bf16:
-      return DType::bf16;
-    case WeightFormat::f16:
-      return DType::f16;
-    case WeightFormat::s8:
-      return DType::i8;
-    default:
-      return DType::f32;
   }
 }
 
@@ -78,7 +66,7 @@ inline DType input_type(WeightFormat format) {
 // of type Sum (float, or int32 for s8); c belongs to `use` and may be overwritten. `source.rows` must be ascending.
 template <class Sum, class Use>
 void for_each_block(const PackedWeight& w, const RowSource& source, int threads, Use&& use) {
-  check(source.x.dtype() == detail::input_type(w.format()) && source.x.cols() == w.in_features(),
+  check(source.x.dtype() == w.input() && source.x.cols() == w.in_features(),
         "product of {} {} with a weight of {} columns", name_of(source.x.dtype()), to_string(source.x.shape()),
         w.in_features());
   const auto panels = static_cast<std::int64_t>(w.panels().size());
@@ -99,23 +87,36 @@ void for_each_block(const PackedWeight& w, const RowSource& source, int threads,
     });
     return;
   }
-  // Half-stored weights: a group of panels is expanded to at most 16 MiB of fp32 (or one panel), then used.
-  const std::int64_t most = w.panels().front().elements;
-  const std::int64_t group = std::clamp<std::int64_t>((std::int64_t{4} << 20) / most, 1, panels);
-  Buffer<float> weights(static_cast<std::size_t>(group * most));
+  // A group of panels is expanded to at most 16 MiB (or one panel), then used.
+  const std::size_t most = w.expanded_bytes(w.panels().front());
+  const std::int64_t group =
+      std::clamp<std::int64_t>(static_cast<std::int64_t>((std::size_t{16} << 20) / most), 1, panels);
+  std::byte* weights = scratch<std::byte>(1, static_cast<std::size_t>(group) * most);  // shared by all threads
   for (std::int64_t p0 = 0; p0 < panels; p0 += group) {
     const std::int64_t here = std::min(group, panels - p0);
     constexpr std::int64_t pieces = 8;
     parallel_for(threads, here * pieces, [&](std::int64_t task) {
-      const std::int64_t p = task / pieces, piece = task % pieces;
-      const Panel& panel = w.panels()[static_cast<std::size_t>(p0 + p)];
-      w.expand(panel, weights.data() + p * most, panel.elements * piece / pieces,
-               panel.elements * (piece + 1) / pieces);
+      const std::int64_t p = task / pieces;
+      w.expand(w.panels()[static_cast<std::size_t>(p0 + p)], weights + static_cast<std::size_t>(p) * most,
+               task % pieces, pieces);
     });
     parallel_for(threads, here * tiles, [&](std::int64_t task) {
       const std::int64_t p = task / tiles;
-      run(task % tiles, p0 + p, weights.data() + p * most);
+      run(task % tiles, p0 + p, weights + static_cast<std::size_t>(p) * most);
     });
+  }
+}
+
+// Adds the bias, if there is one, to c [count][width] (rows ldc apart) and rounds it into y (rows ldy apart).
+template <class T>
+void finish(T* y, std::int64_t ldy, float* c, std::int64_t ldc, std::int64_t count, std::int64_t width,
+            const float* bias) {
+  for (std::int64_t r = 0; r < count; ++r) {
+    float* row = c + r * ldc;
+    if (bias != nullptr) {
+      for (std::int64_t n = 0; n < width; ++n) row[n] += bias[n];
+    }
+    simd::from_floats(row, y + r * ldy, width);
   }
 }
 

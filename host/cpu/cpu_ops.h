@@ -30,10 +30,15 @@ class CpuOps final : public Ops {
 
   // matmul.cpp
   WeightPtr pack(const Tensor& w, WeightFormat format) override;
+  WeightPtr pack_codes(const CodedWeight& w, DType compute) override;
   void linear(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) override;
+  void linear_few(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) override;
 
   // int8.cpp
-  Int8Rows quantize_rows(const Tensor& x) override;
+  WeightPtr pack_s8(const Tensor& codes, const Tensor& scales) override;
+  void row_absmax(const Tensor& absmax, const Tensor& x) override;
+  Int8Rows quantize_rows(const Tensor& x, int bits, const Tensor& absmax) override;
+  void fake_quantize_rows(const Tensor& y, const Tensor& x, int bits, const Tensor& absmax) override;
   void linear_s8(const Tensor& y, const Int8Rows& x, const Weight& w, const Tensor& b) override;
 
   // attention.cpp
@@ -44,6 +49,11 @@ class CpuOps final : public Ops {
   void logits(const Tensor& y, const Tensor& x, const Weight& w, const LogitSpec& spec) override;
   std::vector<double> token_logprobs(const Tensor& x, std::span<const Target> targets, const Weight& w,
                                      const LogitSpec& spec) override;
+
+  // statistics.cpp
+  void channel_sums(const ChannelSums& sums, const Tensor& x) override;
+  void histogram(const Tensor& counts, const Tensor& x, double lo, double hi) override;
+  double squared_difference(const Tensor& a, const Tensor& b) override;
 
   // gram.cpp, factor.cpp
   void gram(const Tensor& h, const Tensor& x) override;
@@ -56,6 +66,17 @@ class CpuOps final : public Ops {
                       const Tensor& g_idx, const GridSpec& grid) override;
   void gptq_sweep(const Tensor& w, const GroupedCodes& out, const Tensor& row_error, const Tensor& u,
                   const SweepSpec& spec, bool fixed_grids, const Tensor& g_idx) override;
+
+  // awq.cpp
+  void round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, const GridSpec& grid,
+                    std::int64_t group) override;
+  double gram_loss(const Tensor& d, const Tensor& g) override;
+  void clip_search(const Tensor& clip, const Tensor& w, const Tensor& x, const GridSpec& grid,
+                   std::int64_t group) override;
+
+  // codebook.cpp
+  void round_to_book(const Tensor& codes, const Tensor& absmax, const Tensor& w, CodeBook book) override;
+  void fake_round_to_book(const Tensor& y, const Tensor& x, CodeBook book, std::int64_t block) override;
 
  private:
   int threads_;

@@ -1,6 +1,7 @@
 // Grids, rounding to them, and the GPTQ column sweep (spec A.1, A.5).
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
+#include "host/cpu/row_grid.h"
 #include "host/cpu/tile_product.h"
 
 #include <algorithm>
@@ -17,52 +18,6 @@ static_assert(tile_rows % simd::lanes == 0);
 
 // NaN (from a non-finite weight) becomes 0; the row error tells of it.
 std::uint8_t to_u8(float code) { return static_cast<std::uint8_t>(code > 0.0f ? static_cast<int>(code) : 0); }
-
-struct Range {
-  float lo, hi;
-};
-
-Range range_of(const float* w, std::int64_t n) {
-  using namespace simd;
-  vfloat low{}, high{};
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const vfloat x = load(w + i);
-    low = x < low ? x : low;
-    high = x > high ? x : high;
-  }
-  Range r{0.0f, 0.0f};
-  for (int l = 0; l < lanes; ++l) r = {std::min(r.lo, low[l]), std::max(r.hi, high[l])};
-  for (; i < n; ++i) r = {std::min(r.lo, w[i]), std::max(r.hi, w[i])};
-  return r;
-}
-
-double shrink_error(const float* w, std::int64_t n, GridPoint g, float levels) {
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float d = std::fabs(value_of(code_of(w[i], g, levels), g) - w[i]);
-    if (d > 0.0f) sum += std::pow(d, 2.4f);
-  }
-  return sum;
-}
-
-// Spec A.1, with the search over shrunken ranges when grid.mse is set (80 steps of 1 %, the first best one wins).
-GridPoint grid_of(const float* w, std::int64_t n, const GridSpec& spec) {
-  const Range r = range_of(w, n);
-  GridPoint best = grid_of_range(r.lo, r.hi, spec);
-  if (!spec.mse) return best;
-  double least = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < 80; ++i) {
-    const auto p = static_cast<float>(1.0 - i / 100.0);
-    const GridPoint g = grid_of_range(p * r.lo, p * r.hi, spec);
-    const double error = shrink_error(w, n, g, static_cast<float>(spec.levels()));
-    if (error < least) {
-      least = error;
-      best = g;
-    }
-  }
-  return best;
-}
 
 void check_grids(const char* op, const Tensor& scales, const Tensor& zeros, std::int64_t rows, std::int64_t groups) {
   check(scales.dtype() == DType::f32 && zeros.dtype() == DType::f32 && scales.rank() == 2 &&

@@ -1,74 +1,159 @@
-// W8A8: per-token int8 activations (spec C.4) and the integer product.
+// W8A8: activations as integers (spec C.4) and the integer product.
 #include "host/cpu/int8.h"
 #include "host/cpu/block_product.h"
 #include "host/cpu/cpu_ops.h"
+#include "host/cpu/int8_weight.h"
+#include "host/cpu/tile_product.h"
 #include "host/grid.h"
 
 #include <cmath>
 
 namespace ptq {
 
-float quantize_int8_row(const float* x, std::int64_t n, std::int8_t* codes) {
+namespace {
+
+// Calls f(row number, row as fp32) for all rows, in parallel; the row may be overwritten.
+template <class T, class F>
+void for_each_row(const Tensor& x, int threads, F&& f) {
+  const std::int64_t n = x.cols();
+  const T* in = x.data<T>();
+  parallel_ranges(threads, x.rows(), 16, [&](std::int64_t begin, std::int64_t end) {
+    float* row = scratch<float>(0, static_cast<std::size_t>(n));
+    for (std::int64_t r = begin; r < end; ++r) {
+      simd::to_floats(in + r * n, row, n);
+      f(r, row);
+    }
+  });
+}
+
+// The range of row r: given, or the row's own. `given` [T] f32 or empty.
+float range_of(const Tensor& given, std::int64_t r, const float* row, std::int64_t n) {
+  if (!given) return absmax_of(row, n);
+  return std::isfinite(absmax_of(row, n)) ? given.data<float>()[r] : std::numeric_limits<float>::quiet_NaN();
+}
+
+void check_quantize(const char* op, const Tensor& x, int bits, const Tensor& absmax) {
+  check(2 <= bits && bits <= 8, "{}: {} bits", op, bits);
+  check(!absmax || (absmax.dtype() == DType::f32 && absmax.numel() == x.rows()), "{}: absmax {} for x {}", op,
+        to_string(absmax.shape()), to_string(x.shape()));
+}
+
+}  // namespace
+
+float absmax_of(const float* x, std::int64_t n) {
   std::uint32_t largest = 0;  // of |x| as bits, whose order is that of the values, infinity and NaN last
   for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
-  const auto absmax = std::bit_cast<float>(largest);
+  return std::bit_cast<float>(largest);
+}
+
+float quantize_row(const float* x, std::int64_t n, float absmax, int bits, std::int8_t* codes) {
   if (!std::isfinite(absmax)) {
     std::memset(codes, 0, static_cast<std::size_t>(n));
     return std::numeric_limits<float>::quiet_NaN();
   }
-  const float scale = int8_scale(absmax);
+  const float scale = absmax_scale(absmax, bits);
+  const auto limit = static_cast<float>((1 << (bits - 1)) - 1);
   for (std::int64_t i = 0; i < n; ++i) {
-    codes[i] = static_cast<std::int8_t>(static_cast<int>(std::nearbyint(x[i] / scale)));
+    const float code = std::min(std::max(std::nearbyint(x[i] / scale), -limit), limit);
+    codes[i] = static_cast<std::int8_t>(static_cast<int>(code));
   }
   return scale;
 }
 
-Int8Rows CpuOps::quantize_rows(const Tensor& x) {
-  const std::int64_t rows = x.rows(), n = x.cols();
-  Int8Rows out{Tensor::empty(DType::i8, {rows, n}), Tensor::empty(DType::f32, {rows})};
+void CpuOps::row_absmax(const Tensor& absmax, const Tensor& x) {
+  check(absmax.dtype() == DType::f32 && absmax.numel() == x.rows(), "row_absmax: absmax {} for x {}",
+        to_string(absmax.shape()), to_string(x.shape()));
+  auto* out = absmax.data<float>();
+  simd::dispatch(x.dtype(), [&](auto* type) {
+    for_each_row<std::remove_pointer_t<decltype(type)>>(
+        x, threads_, [&](std::int64_t r, const float* row) { out[r] = absmax_of(row, x.cols()); });
+  });
+}
+
+Int8Rows CpuOps::quantize_rows(const Tensor& x, int bits, const Tensor& absmax) {
+  check_quantize("quantize_rows", x, bits, absmax);
+  const std::int64_t n = x.cols();
+  Int8Rows out{Tensor::empty(DType::i8, {x.rows(), n}), Tensor::empty(DType::f32, {x.rows()}), {}, {}};
   auto* codes = out.codes.data<std::int8_t>();
   auto* scales = out.scales.data<float>();
   simd::dispatch(x.dtype(), [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    const T* in = x.data<T>();
-    parallel_ranges(threads_, rows, 16, [&](std::int64_t begin, std::int64_t end) {
-      float* row = scratch<float>(0, static_cast<std::size_t>(n));
-      for (std::int64_t r = begin; r < end; ++r) {
-        simd::to_floats(in + r * n, row, n);
-        scales[r] = quantize_int8_row(row, n, codes + r * n);
-      }
+    for_each_row<std::remove_pointer_t<decltype(type)>>(x, threads_, [&](std::int64_t r, const float* row) {
+      scales[r] = quantize_row(row, n, range_of(absmax, r, row, n), bits, codes + r * n);
     });
   });
   return out;
 }
 
+void CpuOps::fake_quantize_rows(const Tensor& y, const Tensor& x, int bits, const Tensor& absmax) {
+  check_quantize("fake_quantize_rows", x, bits, absmax);
+  check(y.dtype() == x.dtype() && y.cols() == x.cols() && y.rows() == x.rows(), "fake_quantize_rows: y {}, x {}",
+        to_string(y.shape()), to_string(x.shape()));
+  const std::int64_t n = x.cols();
+  simd::dispatch(x.dtype(), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    T* out = y.data<T>();
+    for_each_row<T>(x, threads_, [&](std::int64_t r, float* row) {
+      std::int8_t* codes = scratch<std::int8_t>(0, static_cast<std::size_t>(n));
+      const float scale = quantize_row(row, n, range_of(absmax, r, row, n), bits, codes);
+      for (std::int64_t i = 0; i < n; ++i) row[i] = static_cast<float>(codes[i]) * scale;
+      simd::from_floats(row, out + r * n, n);
+    });
+  });
+}
+
+WeightPtr CpuOps::pack_s8(const Tensor& codes, const Tensor& scales) {
+  return std::make_shared<Int8Weight>(codes, scales, threads_);
+}
+
 void CpuOps::linear_s8(const Tensor& y, const Int8Rows& x, const Weight& weight, const Tensor& b) {
-  const PackedWeight& w = packed(weight);
+  const Int8Weight& w = packed_int8(weight);
   const std::int64_t n = w.out_features();
-  check(w.format() == WeightFormat::s8, "linear_s8: the weight is not int8");
   check(y.cols() == n && y.rows() == x.codes.rows() && x.scales.numel() == y.rows(),
         "linear_s8: y {}, codes {}, scales {}, N = {}", to_string(y.shape()), to_string(x.codes.shape()),
         to_string(x.scales.shape()), n);
   check(!b || b.numel() == n, "linear_s8: bias {} for N = {}", to_string(b.shape()), n);
   const float* bias = b ? b.data<float>() : nullptr;
   const float* row_scale = x.scales.data<float>();
+
+  const std::int64_t outliers = x.outlier_columns ? x.outlier_columns.numel() : 0;
+  Buffer<float> outlier_weights(static_cast<std::size_t>(outliers * n));
+  if (outliers > 0) {
+    const std::span<const std::int32_t> columns = x.outlier_columns.span<std::int32_t>();
+    check(x.outliers.dtype() == DType::f32 && x.outliers.rows() == y.rows() && x.outliers.cols() == outliers,
+          "linear_s8: outliers {} in {} columns for y {}", to_string(x.outliers.shape()), outliers,
+          to_string(y.shape()));
+    for (std::int32_t c : columns) check(0 <= c && c < w.in_features(), "linear_s8: outlier column {}", c);
+    w.gather_columns(columns, outlier_weights.data(), threads_);
+  }
   simd::dispatch(y.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     T* out = y.data<T>();
     for_each_block<std::int32_t>(
         w, {x.codes, {}}, threads_,
         [&](std::int64_t first, std::int64_t count, const Panel& panel, std::int64_t, const std::int32_t* c) {
+          const std::int64_t width = panel.width;
           const float* column_scale = w.scales() + panel.begin;
-          float* row = scratch<float>(0, static_cast<std::size_t>(panel.width));
-          for (std::int64_t r = 0; r < count; ++r) {
-            const float s = row_scale[first + r];
-            for (std::int64_t j = 0; j < panel.width; ++j) {
-              row[j] = static_cast<float>(c[r * panel.width + j]) * (s * column_scale[j]);
+          constexpr std::int64_t step = 6;  // rows whose sums stay in the first-level cache
+          float* sums = scratch<float>(0, static_cast<std::size_t>(step * width));
+          for (std::int64_t r0 = 0; r0 < count; r0 += step) {
+            const std::int64_t rows = std::min(step, count - r0), row = first + r0;
+            for (std::int64_t r = 0; r < rows; ++r) {
+              const std::int32_t* exact = c + (r0 + r) * width;
+              const float s = row_scale[row + r];
+              for (std::int64_t j = 0; j < width; ++j) {
+                sums[r * width + j] = static_cast<float>(exact[j]) * (s * column_scale[j]);
+              }
             }
-            if (bias != nullptr) {
-              for (std::int64_t j = 0; j < panel.width; ++j) row[j] += bias[panel.begin + j];
+            if (outliers > 0) {
+              const TileOperands<float, float> more{sums,
+                                                    width,
+                                                    x.outliers.data<float>() + row * outliers,
+                                                    outliers,
+                                                    outlier_weights.data() + panel.begin,
+                                                    n};
+              tile_product<Left::rows, Into::add>(more, rows, width, outliers);
             }
-            simd::from_floats(row, out + (first + r) * n + panel.begin, panel.width);
+            finish(out + row * n + panel.begin, n, sums, width, rows, width, bias ? bias + panel.begin : nullptr);
           }
         });
   });

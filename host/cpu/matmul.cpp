@@ -1,21 +1,22 @@
-// Linear layers: y = x W^T + b.
+// Linear layers: y = x W^T + b. linear() in (64 rows x panel) library calls; linear_few() in strips of 64 output
+// columns, each read once, for decoding.
 #include "host/cpu/block_product.h"
+#include "host/cpu/coded_weight.h"
 #include "host/cpu/cpu_ops.h"
+#include "host/cpu/int8_weight.h"
 
 namespace ptq {
 
 namespace {
 
-// Adds the bias and rounds a block of fp32 sums into y.
-template <class T>
-void finish(T* y, std::int64_t ldy, float* c, std::int64_t count, std::int64_t width, const float* bias) {
-  for (std::int64_t r = 0; r < count; ++r) {
-    float* row = c + r * width;
-    if (bias != nullptr) {
-      for (std::int64_t n = 0; n < width; ++n) row[n] += bias[n];
-    }
-    simd::from_floats(row, y + r * ldy, width);
-  }
+void check_linear(const char* op, const Tensor& y, const Tensor& x, const PackedWeight& w, const Tensor& b) {
+  const std::int64_t n = w.out_features();
+  check(w.format() != WeightFormat::s8, "{}: int8 weights are for linear_s8", op);
+  check(x.dtype() == w.input() && x.cols() == w.in_features(), "{}: x {} {} for a weight of {} columns for {}", op,
+        name_of(x.dtype()), to_string(x.shape()), w.in_features(), name_of(w.input()));
+  check(y.dtype() == x.dtype() && y.cols() == n && y.rows() == x.rows(), "{}: y {} {} for x {} {} and N = {}", op,
+        name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), n);
+  check(!b || b.numel() == n, "{}: bias {} for N = {}", op, to_string(b.shape()), n);
 }
 
 }  // namespace
@@ -29,25 +30,56 @@ std::string CpuOps::description() const {
 std::unique_ptr<Ops> make_cpu_ops(int threads) { return std::make_unique<CpuOps>(threads); }
 
 WeightPtr CpuOps::pack(const Tensor& w, WeightFormat format) {
-  return std::make_shared<PackedWeight>(w, format, threads_);
+  if (format == WeightFormat::s8) return std::make_shared<Int8Weight>(w, threads_);
+  check(format != WeightFormat::u4 && format != WeightFormat::u8, "pack: codes are for pack_codes");
+  return std::make_shared<FloatWeight>(w, format, threads_);
+}
+
+WeightPtr CpuOps::pack_codes(const CodedWeight& w, DType compute) {
+  return std::make_shared<CodedPanels>(w, compute, threads_);
 }
 
 void CpuOps::linear(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
   const PackedWeight& w = packed(weight);
+  check_linear("linear", y, x, w, b);
   const std::int64_t n = w.out_features();
-  check(w.format() != WeightFormat::s8, "linear: int8 weights are for linear_s8");
-  check(y.dtype() == x.dtype() && y.cols() == n && y.rows() == x.rows(), "linear: y {} {} for x {} {} and N = {}",
-        name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), n);
-  check(!b || b.numel() == n, "linear: bias {} for N = {}", to_string(b.shape()), n);
   const float* bias = b ? b.data<float>() : nullptr;
   simd::dispatch(y.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     T* out = y.data<T>();
     for_each_block<float>(w, {x, {}}, threads_,
                           [&](std::int64_t first, std::int64_t count, const Panel& panel, std::int64_t, float* c) {
-                            finish(out + first * n + panel.begin, n, c, count, panel.width,
+                            finish(out + first * n + panel.begin, n, c, panel.width, count, panel.width,
                                    bias == nullptr ? nullptr : bias + panel.begin);
                           });
+  });
+}
+
+void CpuOps::linear_few(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
+  constexpr std::size_t alone = 128 * 1024;  // bytes that one thread reads faster than another wakes up
+  const PackedWeight& w = packed(weight);
+  check_linear("linear_few", y, x, w, b);
+  check(x.rows() <= 16, "linear_few: {} rows", x.rows());
+  const std::int64_t rows = x.rows(), n = w.out_features(), i = w.in_features();
+  struct Task {
+    const Panel* panel;
+    std::int64_t column;
+  };
+  std::vector<Task> tasks;
+  for (const Panel& panel : w.panels()) {
+    for (std::int64_t c = 0; c < panel.width; c += strip_width) tasks.push_back({&panel, c});
+  }
+  simd::dispatch(y.dtype(), [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    float* wide = scratch<float>(3, static_cast<std::size_t>(rows * i));  // x, shared by all threads
+    simd::to_floats(x.data<T>(), wide, rows * i);
+    parallel_for(w.bytes() < alone ? 1 : threads_, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t t) {
+      const auto [panel, column] = tasks[static_cast<std::size_t>(t)];
+      const std::int64_t width = std::min(strip_width, panel->width - column), first = panel->begin + column;
+      float* sums = scratch<float>(2, static_cast<std::size_t>(rows * strip_width));
+      w.multiply_strip(*panel, column, wide, rows, sums);
+      finish(y.data<T>() + first, n, sums, strip_width, rows, width, b ? b.data<float>() + first : nullptr);
+    });
   });
 }
 

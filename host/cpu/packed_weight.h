@@ -1,77 +1,93 @@
-// A weight laid out once for oneDNN: column panels of about 512 output rows, each in the blocked layout that the
+// Weights laid out once for oneDNN: column panels of about 512 output rows, each in the blocked layout that the
 // library's matmul primitive for 64 input rows wants. Every product of the CPU backend is a sequence of these
 // (64 rows x panel) library calls, so a row's result depends neither on its place in the batch nor on threads.
 //
-// Where the CPU has no bf16 products, and always for f16, elements are kept as halves and a panel is expanded to
-// fp32 before use: the products of two halves are exact in fp32, only speed differs.
+// What a panel stores is the business of the kinds of weight: floats (here), int8_weight.h, coded_weight.h. Some store
+// less than the library multiplies and expand a panel before use: integer codes; f16 always, and bf16 where the CPU
+// has no bf16 products, which become fp32: products of two halves are exact in fp32, only speed differs.
 #pragma once
 
+#include "host/cpu/library.h"
 #include "host/cpu/parallel.h"
 #include "host/ops.h"
 
-#include <oneapi/dnnl/dnnl.hpp>
-
 #include <memory>
-#include <string>
 #include <vector>
 
 namespace ptq {
 
-// Rows of one library call. Large enough that the library runs at full speed, small enough that the last, padded
-// tile of a batch costs little.
-inline constexpr std::int64_t row_tile = 64;
-
-bool has_bf16_products();       // AVX-512 BF16 or AMX
-bool has_int8_products();       // VNNI or AMX: exact s8 x s8 -> s32. Older paths of the library saturate at 16 bits.
-std::string cpu_description();  // "oneDNN 2.6.3, avx512_core_bf16"
-
-// The library's [64, I] x [I, width] -> [64, width].
-struct Product {
-  dnnl::matmul run;
-  dnnl::memory::desc x, weights, c, scratchpad;
-};
+// Decoding (linear_few) works on 64 output columns at a time, 64 input columns of them at a time, which stay in the
+// first-level cache when they have to be expanded. Panels begin at multiples of strip_width.
+inline constexpr std::int64_t strip_width = 64, strip_depth = 64;
 
 struct Panel {
   std::int64_t begin = 0;                  // first output row
   std::int64_t width = 0;                  // output rows
   std::shared_ptr<const Product> product;  // shared by panels of one width; empty: int8 without VNNI
-  std::int64_t elements = 0;               // in the blocked layout, with padding
   Buffer<std::byte> data;
 };
 
-class PackedWeight final : public Weight {
- public:
-  PackedWeight(const Tensor& w, WeightFormat format, int threads);
+// Part of W^T in fp32: element (k, n) at data[k * row + n].
+struct Strip {
+  const float* data;
+  std::int64_t row, width;  // columns: those of the panel, or all of the strip, the rest being zeros
+};
 
-  std::int64_t out_features() const override { return n_; }
-  std::int64_t in_features() const override { return i_; }
-  WeightFormat format() const override { return format_; }
-  std::size_t bytes() const override;
+// Base of all kinds. Construction makes panels and their products; the kind fills them.
+class PackedWeight : public Weight {
+ public:
+  std::int64_t out_features() const final { return n_; }
+  std::int64_t in_features() const final { return i_; }
+  WeightFormat format() const final { return format_; }
 
   const std::vector<Panel>& panels() const { return panels_; }
-  const float* scales() const { return scales_.data(); }  // s8: [N]
-  DType operand() const { return operand_; }              // element type of the library's inputs
-  bool expanded() const { return expanded_; }
-
-  // Writes elements [begin, end) of a panel as fp32. Only if expanded().
-  void expand(const Panel& panel, float* to, std::int64_t begin, std::int64_t end) const;
+  DType input() const { return input_; }      // element type of x
+  DType operand() const { return operand_; }  // element type of the library's inputs
 
   // c [64, width] (f32, or s32 for s8) = x [64, I] W_panel^T. `weights`: the panel's data or its expansion.
-  void multiply(const Panel& panel, const void* x, const void* weights, void* c) const;
+  virtual void multiply(const Panel& panel, const void* x, const void* weights, void* c) const;
+
+  // Whether panels have to be expanded before they are multiplied; then to what size, and part `part` of `parts` of it.
+  virtual bool expanded() const { return false; }
+  std::size_t expanded_bytes(const Panel& panel) const { return panel.product->weight_bytes(); }
+  virtual void expand(const Panel& panel, std::byte* to, std::int64_t part, std::int64_t parts) const;
+
+  // Rows [k0, k1) of W^T (k0 a multiple of 8) in columns [n, n + strip_width) of a panel (less at its end): in place if
+  // they are stored so, else in buffer [k1 - k0 rounded up to even][strip_width].
+  virtual Strip strip(const Panel& panel, std::int64_t n, std::int64_t k0, std::int64_t k1, float* buffer) const;
+
+  // sums [rows][strip_width] = x W^T in these columns, for a few rows x [rows, I] in fp32 (lanes beyond the panel are
+  // undefined). Order of additions: serial over chunks of strip_depth input columns, then the chunks one by one.
+  virtual void multiply_strip(const Panel& panel, std::int64_t n, const float* x, std::int64_t rows, float* sums) const;
+
+ protected:
+  PackedWeight(std::int64_t n, std::int64_t i, WeightFormat format, DType input);
+
+  std::vector<Panel> panels_;
 
  private:
-  void pack(Panel& panel, const Tensor& w);
-  void pack_rows(Panel& panel, const Tensor& w);  // plain [width, I] int8, for multiply without VNNI
-
   std::int64_t n_, i_;
   WeightFormat format_;
-  DType operand_ = DType::f32;
-  bool expanded_ = false;
-  std::vector<Panel> panels_;
-  Buffer<float> scales_;
+  DType input_, operand_;
+};
+
+// f32, bf16 and f16.
+class FloatWeight final : public PackedWeight {
+ public:
+  FloatWeight(const Tensor& w, WeightFormat format, int threads);
+
+  std::size_t bytes() const override;
+  bool expanded() const override { return input() != operand(); }
+  void expand(const Panel& panel, std::byte* to, std::int64_t part, std::int64_t parts) const override;
+  Strip strip(const Panel& panel, std::int64_t n, std::int64_t k0, std::int64_t k1, float* buffer) const override;
+
+ private:
+  void pack(Panel& panel, const Tensor& w) const;
 };
 
 // The backend's own weight behind a WeightPtr; exit 70 if it came from elsewhere.
 const PackedWeight& packed(const Weight& w);
+
+DType input_type(WeightFormat format);  // of f32, bf16, f16, s8
 
 }  // namespace ptq

@@ -81,6 +81,7 @@ class Buffer {
     size_ = n;
   }
   T* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
   T& operator[](std::int64_t i) const { return data_.get()[i]; }
 
  private:

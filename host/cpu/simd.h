@@ -110,9 +110,14 @@ inline vfloat fma(vint a, vint b, vfloat c) {
 #endif
 }
 
-// Scalar counterparts, for what does not fill a vector.
+// Scalar counterparts, for what does not fill a vector: the same bits.
+#if defined(__FMA__)
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fma(double a, double b, double c) { return std::fma(a, b, c); }
+#else
+inline float fma(float a, float b, float c) { return a * b + c; }
+inline double fma(double a, double b, double c) { return a * b + c; }
+#endif
 inline float fma(bf16_pair a, bf16_pair b, float c) {
   return std::fma(to_float(a.hi), to_float(b.hi), std::fma(to_float(a.lo), to_float(b.lo), c));
 }
@@ -158,6 +163,10 @@ inline vfloat tanh(vfloat x) {
 
 inline vfloat infinity() { return splat(std::numeric_limits<float>::infinity()); }
 
+#if defined(__AVX512F__)
+inline constexpr __mmask16 all_lanes = 0xffff;  // unmasked conversions of halves make GCC 12 warn (bug 105593)
+#endif
+
 // --- rows of any activation dtype to and from fp32 -------------------------------------------------------------
 
 inline void to_floats(const float* from, float* to, std::int64_t n) {
@@ -174,6 +183,18 @@ inline void to_floats(const f16* from, float* to, std::int64_t n) {
   }
 #endif
   for (; i < n; ++i) to[i] = to_float(from[i]);
+}
+
+// One vector of them.
+inline vfloat widened(const float* p) { return load(p); }
+inline vfloat widened(const f16* p) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtph_ps(all_lanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#else
+  float wide[lanes];
+  to_floats(p, wide, lanes);
+  return load(wide);
+#endif
 }
 
 inline void from_floats(const float* from, float* to, std::int64_t n) { to_floats(from, to, n); }
@@ -194,6 +215,26 @@ inline void from_floats(const float* from, f16* to, std::int64_t n) {
   }
 #endif
   for (; i < n; ++i) to[i] = to_f16(from[i]);
+}
+
+// x rounded to T and widened again; T is float, bf16 (NaN does not survive) or f16.
+template <class T>
+vfloat round_to(vfloat x) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    const vint u = (vint)x;
+    return (vfloat)((u + 0x7fff + ((u >> 16) & 1)) & static_cast<std::int32_t>(0xffff0000));
+  } else if constexpr (std::is_same_v<T, f16>) {
+#if defined(__AVX512F__)
+    return _mm512_maskz_cvtph_ps(all_lanes, _mm512_maskz_cvtps_ph(all_lanes, x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int l = 0; l < lanes; ++l) x[l] = to_float(to_f16(x[l]));
+    return x;
+#endif
+  } else {
+    return x;
+  }
 }
 
 // Calls f with a null pointer of the activation's element type.

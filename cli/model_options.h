@@ -1,0 +1,31 @@
+// A model as subcommands take it, and its weights in memory.
+#pragma once
+
+#include "cli/options.h"
+#include "model/transformer.h"
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace ptq {
+
+struct ModelOptions {
+  std::string model;
+  std::string products = "exact";
+};
+
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+// Opens `directory` and loads everything. `products`: exact or fake (see IntegerProducts).
+std::unique_ptr<Transformer> load_model(const std::filesystem::path& directory, const std::string& products, Ops& ops,
+                                        DType compute);
+
+// {"bits_per_weight" (blocks' linears as they are in memory), "weight_bytes", "peak_memory_bytes"}, and "scheme",
+// "scheme_bits_per_weight" if ptq quantized the model: a fake checkpoint takes more memory than its scheme needs.
+nlohmann::ordered_json cost_json(const Transformer& model);
+
+// "int8 per token", or the dtype if activations are not quantized.
+std::string activations_name(const Transformer& model);
+
+}  // namespace ptq

@@ -1,0 +1,120 @@
+// What a Transformer holds: loading and packing of weights, and their size.
+#include "model/transformer.h"
+
+namespace ptq {
+
+namespace {
+
+std::size_t index(LinearRole role) { return static_cast<std::size_t>(role); }
+std::size_t index(NormRole role) { return static_cast<std::size_t>(role); }
+
+std::size_t bytes_of(const Linear& l) { return (l ? l.weight->bytes() : 0) + (l.bias ? l.bias.bytes() : 0); }
+
+}  // namespace
+
+Transformer::Transformer(std::shared_ptr<const ModelFiles> files, Ops& ops, DType compute)
+    : files_(std::move(files)), ops_(ops), compute_(compute) {
+  set_activations(files_->activations());
+  const auto dense = [&](const Tensor& t) { return t ? Linear{ops_.pack(t, float_format(compute_)), {}} : Linear{}; };
+  if (Tensor positions = files_->position_table(compute_)) positions_ = ops_.to_device(positions);
+  final_norm_weight_ = vector(files_->final_norm_weight(DType::f32));
+  final_norm_bias_ = vector(files_->final_norm_bias(DType::f32));
+  project_in_ = dense(files_->project_in(compute_));
+  project_out_ = dense(files_->project_out(compute_));
+}
+
+void Transformer::set_activations(ActivationQuant activations, IntegerProducts products) {
+  check(activations.range != ActivationRange::fixed || activations.fixed.size() == config().layer.size(),
+        "activation ranges of {} layers for a model of {}", activations.fixed.size(), config().layers);
+  activations_ = std::move(activations);
+  products_ = products;
+}
+
+// A gain or bias on the device: values rounded to the compute dtype, kept as f32 (the contract of Ops::norm and
+// linear).
+Tensor Transformer::vector(const Tensor& t) const { return t ? ops_.to_device(t.to(compute_).to(DType::f32)) : t; }
+
+Linear Transformer::make_linear(const Tensor& weight, int layer, LinearRole role) const {
+  return {pack_floats(ops_, weight, compute_, activations_, products_),
+          vector(files_->linear_bias(layer, role, DType::f32))};
+}
+
+Linear Transformer::load_linear(int layer, LinearRole role) const {
+  const auto bias = [&] { return vector(files_->linear_bias(layer, role, DType::f32)); };
+  if (const auto codes = files_->linear_codes(layer, role)) return {ops_.pack_codes(*codes, compute_), bias()};
+  if (const auto int8 = files_->linear_int8(layer, role))
+    return {pack_int8(ops_, *int8, compute_, activations_, products_), bias()};
+  // Integer codes come from the stored weight: bf16 in between would move some of them.
+  const bool integers = activations_.kind == ActivationKind::integer && activations_.weight_bits > 0;
+  return make_linear(files_->linear_weight(layer, role, integers ? DType::f32 : compute_), layer, role);
+}
+
+Block Transformer::load_block(int layer) const {
+  Block block = load_norms(layer);
+  for (LinearRole role : all_linear_roles) {
+    if (files_->has_linear(role)) block[role] = load_linear(layer, role);
+  }
+  return block;
+}
+
+Block Transformer::load_norms(int layer) const {
+  Block block;
+  for (NormRole role : all_norm_roles) {
+    block.norm_weight[index(role)] = vector(files_->norm_weight(layer, role, DType::f32));
+    block.norm_bias[index(role)] = vector(files_->norm_bias(layer, role, DType::f32));
+  }
+  if (activations_.range == ActivationRange::fixed) block.ranges = activations_.fixed[static_cast<std::size_t>(layer)];
+  return block;
+}
+
+Block Transformer::make_block(const BlockWeights& weights, int layer) const {
+  Block block;
+  for (NormRole role : all_norm_roles) {
+    block.norm_weight[index(role)] = vector(weights.norm_weight[index(role)]);
+    block.norm_bias[index(role)] = vector(weights.norm_bias[index(role)]);
+  }
+  for (LinearRole role : all_linear_roles) {
+    if (!weights[role]) continue;
+    block[role] = {pack_floats(ops_, weights[role], compute_, activations_, products_),
+                   vector(weights.bias[index(role)])};
+  }
+  if (activations_.range == ActivationRange::fixed) block.ranges = activations_.fixed[static_cast<std::size_t>(layer)];
+  return block;
+}
+
+void Transformer::load_all() {
+  blocks_.clear();
+  for (int i = 0; i < config().layers; ++i) blocks_.push_back(load_block(i));
+  if (!head_) head_ = Linear{ops_.pack(files_->head(compute_), float_format(compute_)), {}};
+}
+
+std::size_t Transformer::weight_bytes() const {
+  std::size_t bytes = 0;
+  for (const Linear* l : {&project_in_, &project_out_, &head_}) bytes += bytes_of(*l);
+  for (const Tensor* t : {&positions_, &final_norm_weight_, &final_norm_bias_}) {
+    if (*t) bytes += t->bytes();
+  }
+  for (const Block& block : blocks_) {
+    for (const Linear& l : block.linear) bytes += bytes_of(l);
+    for (const auto* tensors : {&block.norm_weight, &block.norm_bias}) {
+      for (const Tensor& t : *tensors) {
+        if (t) bytes += t.bytes();
+      }
+    }
+  }
+  return bytes;
+}
+
+LinearMemory Transformer::linear_memory() const {
+  LinearMemory memory;
+  for (const Block& block : blocks_) {
+    for (const Linear& l : block.linear) {
+      if (!l) continue;
+      memory.bytes += l.weight->bytes();
+      memory.weights += l.weight->out_features() * l.weight->in_features();
+    }
+  }
+  return memory;
+}
+
+}  // namespace ptq

@@ -1,0 +1,110 @@
+#include "quant/activation_ranges.h"
+
+#include "quant/quantized_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace ptq {
+
+namespace {
+
+// Channel sums of which only the extremes are asked for.
+class Extremes {
+ public:
+  Extremes(Ops& ops, std::int64_t width) : ops_(ops) {
+    Tensor start = Tensor::empty(DType::f32, {2, width});
+    std::fill_n(start.data<float>(), width, std::numeric_limits<float>::infinity());
+    std::fill_n(start.data<float>() + width, width, -std::numeric_limits<float>::infinity());
+    sums_ = {ops.to_device(Tensor::zeros(DType::f64, {5, width})), ops.to_device(start)};
+  }
+
+  void add(const Tensor& x) { ops_.channel_sums(sums_, x); }
+
+  std::vector<float> absmax() const {
+    const Tensor host = ops_.to_host(sums_.extremes);
+    const std::int64_t width = host.cols();
+    const float* lo = host.data<float>();
+    std::vector<float> result(static_cast<std::size_t>(width));
+    for (std::int64_t k = 0; k < width; ++k)
+      result[static_cast<std::size_t>(k)] = std::max(std::fabs(lo[k]), std::fabs(lo[width + k]));
+    return result;
+  }
+
+ private:
+  Ops& ops_;
+  ChannelSums sums_;
+};
+
+float absmax_of(Ops& ops, const Tensor& y) {
+  const Tensor rows = ops.empty(DType::f32, {y.rows()});
+  ops.row_absmax(rows, y);
+  const Tensor host = ops.to_host(rows);
+  const auto values = host.span<float>();
+  return *std::max_element(values.begin(), values.end());
+}
+
+}  // namespace
+
+std::vector<float> channel_absmax(Ops& ops, const Tensor& x) {
+  Extremes extremes(ops, x.cols());
+  extremes.add(x);
+  return extremes.absmax();
+}
+
+BlockRanges measure_ranges(const Transformer& model, int layer, const Block& block, std::span<Stream> streams,
+                           bool with_qkv, Seconds& seconds) {
+  Ops& ops = model.ops();
+  BlockRanges ranges;
+  Taps taps;
+  if (with_qkv) {
+    taps.linear_output = [&](int, LinearRole role, const Tensor& y) {
+      if (role > LinearRole::v) return;
+      float& range = ranges.qkv[static_cast<std::size_t>(role)];
+      range = std::max(range, absmax_of(ops, y));
+    };
+  }
+  const bool last_layer = layer + 1 == model.config().layers;
+  for (Stage stage : all_stages) {
+    const bool seen = stage == Stage::gate_up && model.config().block == BlockKind::parallel;  // the input of qkv
+    timed(ops, seconds.search, [&] {
+      auto& result = ranges.input[static_cast<std::size_t>(stage)];
+      if (seen) {
+        result = ranges.input[static_cast<std::size_t>(Stage::qkv)];
+        return;
+      }
+      Extremes extremes(ops, streams[0].x.cols());
+      for (const Stream& s : streams) {
+        require_finite(ops, s.x, fmt::format("layer {}, input of {}", layer, name_of(stage)));
+        extremes.add(s.x);
+      }
+      result = extremes.absmax();
+    });
+    if (last_layer && stage == Stage::down) break;
+    timed(ops, seconds.forward, [&] {
+      for (Stream& s : streams) model.advance(s, layer, block, stage, &taps);
+    });
+  }
+  return ranges;
+}
+
+FixedRanges fixed_ranges(const BlockRanges& ranges) {
+  FixedRanges fixed;
+  for (std::size_t stage = 0; stage < all_stages.size(); ++stage)
+    fixed.input[stage] = *std::max_element(ranges.input[stage].begin(), ranges.input[stage].end());
+  fixed.qkv = ranges.qkv;
+  return fixed;
+}
+
+std::vector<FixedRanges> calibrate_ranges(const Transformer& model, std::span<const Window> windows, bool with_qkv,
+                                          Seconds& seconds, const ProgressFn& progress) {
+  std::vector<FixedRanges> fixed;
+  const auto visit = [&](int layer, const Block& block, std::span<Stream> streams) {
+    fixed.push_back(fixed_ranges(measure_ranges(model, layer, block, streams, with_qkv, seconds)));
+  };
+  full_precision_walk(model, windows, WalkSpec().chunk_tokens, visit, seconds, progress);
+  return fixed;
+}
+
+}  // namespace ptq

@@ -1,0 +1,22 @@
+// What a checkpoint that ptq writes takes over from the one that it was made from, beside weights.
+#pragma once
+
+#include "model/weights.h"
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+
+namespace ptq {
+
+// Copies config.json, with its dtype and, unless null, `quantization` as quantization_config, and the tokenizer's
+// files as far as there are any.
+void copy_companions(const std::filesystem::path& from, const std::filesystem::path& to, DType dtype,
+                     const nlohmann::json& quantization);
+
+// The checkpoint's identity for provenance: {"name", "files": [{"name", "sha256"}]}. Reads all of it.
+nlohmann::json source_of(const ModelFiles& files);
+
+// Exit 2 if writing `output` would replace `model`.
+void require_apart(const std::filesystem::path& model, const std::filesystem::path& output);
+
+}  // namespace ptq

@@ -1,11 +1,11 @@
 #include "eval/activations.h"
 
+#include "quant/channel_sums.h"
 #include "quant/quantized_matrix.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <numeric>
 
 namespace ptq {
@@ -18,7 +18,7 @@ class DeviceSums {
   DeviceSums(Ops& ops, std::int64_t channels, const ActivationSpec& spec)
       : ops_(ops),
         range_(spec.range),
-        sums_{ops.to_device(Tensor::zeros(DType::f64, {5, channels})), ops.to_device(no_extremes(channels))},
+        sums_(empty_channel_sums(ops, channels)),
         counts_(ops.to_device(Tensor::zeros(DType::i64, {spec.bins + 2}))),
         wide_(ops.to_device(Tensor::zeros(DType::i64, {spec.bins + 2}))) {}
 
@@ -33,13 +33,6 @@ class DeviceSums {
     put(to.extremes, sums_.extremes, layer);
     put(to.counts, counts_, layer);
     put(to.wide, wide_, layer);
-  }
-
-  static Tensor no_extremes(std::int64_t channels) {
-    Tensor t = Tensor::empty(DType::f32, {2, channels});
-    std::fill_n(t.data<float>(), channels, std::numeric_limits<float>::infinity());
-    std::fill_n(t.data<float>() + channels, channels, -std::numeric_limits<float>::infinity());
-    return t;
   }
 
  private:
@@ -108,7 +101,7 @@ ActivationSums copy_of(const ActivationSums& s) {
 ActivationSums ActivationSums::none(std::int64_t layers, std::int64_t channels, std::int64_t bins) {
   ActivationSums s{Tensor::zeros(DType::f64, {layers, 5, channels}), Tensor::empty(DType::f32, {layers, 2, channels}),
                    Tensor::zeros(DType::i64, {layers, bins + 2}), Tensor::zeros(DType::i64, {layers, bins + 2})};
-  const Tensor extremes = DeviceSums::no_extremes(channels);
+  const Tensor extremes = no_extremes(channels);
   for (std::int64_t l = 0; l < layers; ++l) {
     std::memcpy(s.extremes.slice_rows(l, l + 1).raw(), extremes.raw(), extremes.bytes());
   }

@@ -54,6 +54,7 @@ PackedConfig gptq(const JsonFields& json) {
   const std::string layout = json.text("checkpoint_format", "gptq");
   require_one_of(json, "checkpoint_format", layout, {"gptq", "gptq_v2"});
   c.format = layout == "gptq" ? PackedFormat::gptq : PackedFormat::gptq_v2;
+  require_one_of(json, "pack_dtype", json.text("pack_dtype", "int32"), {"int32"});
   require_absent(json, "is_marlin_format", "weights in the order of a kernel");
   require_absent(json, "lm_head", "a packed head");
   require_absent(json, "dynamic", "other bits for some modules");
@@ -95,6 +96,7 @@ void require_token_int8(const JsonFields& json) {
 PackedConfig compressed_tensors(const JsonFields& json) {
   require_one_of(json, "quantization_status", json.text("quantization_status", "compressed"), {"compressed"});
   require_absent(json, "kv_cache_scheme", "a quantized cache");
+  require_absent(json, "transform_config", "rotations at run time");
   if (json.has("sparsity_config")) {
     const JsonFields sparsity = json.object("sparsity_config");
     require_one_of(sparsity, "format", sparsity.text("format", "dense"), {"dense"});

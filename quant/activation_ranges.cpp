@@ -1,10 +1,10 @@
 #include "quant/activation_ranges.h"
 
+#include "quant/channel_sums.h"
 #include "quant/quantized_matrix.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace ptq {
 
@@ -13,12 +13,7 @@ namespace {
 // Channel sums of which only the extremes are asked for.
 class Extremes {
  public:
-  Extremes(Ops& ops, std::int64_t width) : ops_(ops) {
-    Tensor start = Tensor::empty(DType::f32, {2, width});
-    std::fill_n(start.data<float>(), width, std::numeric_limits<float>::infinity());
-    std::fill_n(start.data<float>() + width, width, -std::numeric_limits<float>::infinity());
-    sums_ = {ops.to_device(Tensor::zeros(DType::f64, {5, width})), ops.to_device(start)};
-  }
+  Extremes(Ops& ops, std::int64_t width) : ops_(ops), sums_(empty_channel_sums(ops, width)) {}
 
   void add(const Tensor& x) { ops_.channel_sums(sums_, x); }
 

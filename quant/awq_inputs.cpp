@@ -1,8 +1,9 @@
 #include "quant/awq_inputs.h"
 
+#include "quant/channel_sums.h"
+
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace ptq {
 

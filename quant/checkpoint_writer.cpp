@@ -82,7 +82,18 @@ CheckpointWriter::CheckpointWriter(const ModelFiles& files, Ops& ops, const std:
       ops_(ops),
       store_(std::move(store)),
       others_(others),
-      writer_(file, output_tensors(files, *store_, others)) {}
+      writer_(file, output_tensors(files, *store_, others)) {
+  // The largest tensors change in no method: written now, before calibration needs the memory.
+  const GlobalNames names = global_names(files.config());
+  std::set<std::string> large;
+  for (const std::string& module :
+       {names.embedding, names.positions, names.project_in, names.project_out, names.head}) {
+    large.insert(files.stored_name(module + std::string(weight_suffix)));
+  }
+  for (const TensorInfo& info : output_tensors(files, *store_, others)) {
+    if (large.contains(info.name)) write(info.name, files.checkpoint().read(info.name, info.dtype));
+  }
+}
 
 std::uintmax_t CheckpointWriter::bytes(const ModelFiles& files, const LinearStore& store, DType others) {
   std::uintmax_t sum = 0;

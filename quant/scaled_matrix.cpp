@@ -2,6 +2,7 @@
 
 #include "quant/activation_ranges.h"
 #include "quant/awq_block.h"
+#include "quant/channel_sums.h"
 #include "quant/rtn.h"
 #include "quant/smoothquant.h"
 #include "quant/w8a8.h"
@@ -15,8 +16,7 @@ namespace {
 constexpr std::int64_t clip_tokens = 512;  // at least, where there are so many
 
 std::vector<float> mean_magnitude(Ops& ops, const Tensor& x) {
-  const Tensor extremes = Tensor::zeros(DType::f32, {2, x.cols()});
-  const ChannelSums sums{ops.to_device(Tensor::zeros(DType::f64, {5, x.cols()})), ops.to_device(extremes)};
+  const ChannelSums sums = empty_channel_sums(ops, x.cols());
   ops.channel_sums(sums, ops.to_device(x));
   const Tensor moments = ops.to_host(sums.moments);
   std::vector<float> mean;

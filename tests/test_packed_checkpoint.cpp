@@ -271,6 +271,7 @@ TEST_F(PackedModel, RefusesConfigsThatItCannotRun) {
   config_refused("group_size", 4, "has shape");
   config_refused("desc_act", 1, "not true or false");
   config_refused("checkpoint_format", "marlin", "checkpoint_format \"marlin\"");
+  config_refused("pack_dtype", "int16", "pack_dtype \"int16\"");
   config_refused("is_marlin_format", true, "is_marlin_format");
   config_refused("lm_head", true, "lm_head");
   config_refused("dynamic", {{"-:.*down.*", Json::object()}}, "dynamic");
@@ -292,6 +293,7 @@ TEST_F(PackedModel, RefusesConfigsThatItCannotRun) {
   config_refused("format", "pack-quantized", "missing");
   config_refused("quantization_status", "frozen", "quantization_status");
   config_refused("kv_cache_scheme", integer_args(8, "tensor"), "kv_cache_scheme");
+  config_refused("transform_config", {{"config_groups", {{"u", 1}}}}, "transform_config");
   config_refused("sparsity_config", {{"format", "sparse-24-bitmask"}}, "sparse-24-bitmask");
   config_refused("config_groups", Json::object(), "0 groups");
   config_refused("config_groups", Json::array(), "must be a JSON object");

@@ -1,5 +1,5 @@
-"""Opens exports of ptq with other software and compares logits; started by run.sh. Every line of the table says who read
-the weights:
+"""Opens exports of ptq with other software, and what other software wrote with ptq, and compares logits; started by
+run.sh. Every line of the table says who read the weights beside ptq:
 
   compressed-tensors   transformers + compressed-tensors load the directory as it is
   GPTQModel            GPTQModel loads the directory as it is
@@ -239,16 +239,71 @@ def gptq(r, models, python):
                 gptqmodel(r, what, out, ours, python)
 
 
+def run_gptqmodel(python, script, what, product, *arguments):
+    """Runs a script of this directory in GPTQModel's environment; false, with a note, if it left no product."""
+    done = subprocess.run([python, pathlib.Path(__file__).with_name(script), *arguments], capture_output=True, text=True)
+    if not product.exists():
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        notes.append(f"{what}: GPTQModel did not do it: {lines[-1][:200]}")
+    return product.exists()
+
+
 def gptqmodel(r, what, out, ours, python):
     file = r.work / "gptqmodel.safetensors"
     file.unlink(missing_ok=True)
-    script = pathlib.Path(__file__).with_name("gptqmodel_logits.py")
-    done = subprocess.run([python, script, out, r.test, file], capture_output=True, text=True)
-    if not file.exists():
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        notes.append(f"{what}: GPTQModel did not run it: {lines[-1][:200]}")
-        return
-    record(what, "GPTQModel", distance(load_file(file)["logits"], ours), HALF)
+    if run_gptqmodel(python, "gptqmodel_logits.py", what, file, out, r.test, file):
+        record(what, "GPTQModel", distance(load_file(file)["logits"], ours), HALF)
+
+
+# --- the other way: checkpoints of other tools, read by ptq ----------------------------------------------------------------
+
+def written_by_gptqmodel(r, models, python):
+    for grid, order in (("sym", "plain"), ("asym", "act-order")):
+        what = f"llama, GPTQModel's own 4 bits g32 {grid} {order}"
+        out = r.work / "exports" / "by-gptqmodel"
+        shutil.rmtree(out, ignore_errors=True)
+        if run_gptqmodel(python, "gptqmodel_quantize.py", what, out / "model.safetensors", models["llama"],
+                         r.calibration, out, grid, order):
+            gptqmodel(r, what, out, r.logits(out), python)
+
+
+def written_by_compressed_tensors(r, models):
+    """Rounds to nearest with the library's grids and saves with its compressor."""
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import (QuantizationArgs, QuantizationConfig, QuantizationScheme,
+                                                 apply_quantization_config)
+    from compressed_tensors.quantization.utils import calculate_qparams
+    tokens = QuantizationArgs(num_bits=8, strategy="token", dynamic=True)
+    cases = [("pack-quantized 4 bits g32 sym", QuantizationArgs(num_bits=4, strategy="group", group_size=32), None),
+             ("pack-quantized 4 bits g32 asym",
+              QuantizationArgs(num_bits=4, strategy="group", group_size=32, symmetric=False), None),
+             ("pack-quantized 8 bits rows", QuantizationArgs(num_bits=8, strategy="channel"), None),
+             ("int-quantized", QuantizationArgs(num_bits=8, strategy="channel"), tokens)]
+    for name, weights, inputs in cases:
+        what = f"llama, the library's own {name}"
+        model = load(models["llama"])
+        scheme = QuantizationScheme(targets=["Linear"], weights=weights, input_activations=inputs)
+        apply_quantization_config(model, QuantizationConfig(
+            config_groups={"group_0": scheme}, ignore=["lm_head"], quantization_status="frozen",
+            format="int-quantized" if inputs else "pack-quantized"))
+        for module in model.modules():
+            if getattr(module, "quantization_scheme", None) is None:
+                continue
+            w = module.weight.data
+            groups = w.reshape(w.shape[0], -1, weights.group_size or w.shape[1])
+            scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), weights)
+            module.weight_scale.data.copy_(scale.reshape(module.weight_scale.shape))
+            module.weight_zero_point.data.copy_(zero.reshape(module.weight_zero_point.shape))
+        compressor = ModelCompressor.from_pretrained_model(model)
+        compressor.compress_model(model)
+        out = r.work / "exports" / "by-compressed-tensors"
+        shutil.rmtree(out, ignore_errors=True)
+        model.save_pretrained(out)
+        compressor.update_config(out)
+        loaded = load(out)
+        if inputs:
+            with_our_activations(loaded)
+        record(what, "compressed-tensors", distance(r.hf_logits(loaded), r.logits(out)), FLIPS if inputs else EXACT)
 
 
 def awq(r, models, packing):
@@ -292,6 +347,9 @@ def main():
     compressed_tensors(r, models)
     gptq(r, models, a.gptqmodel)
     awq(r, models, autoawq_packing(a.work))
+    written_by_compressed_tensors(r, models)
+    if a.gptqmodel:
+        written_by_gptqmodel(r, models, a.gptqmodel)
     if not a.gptqmodel:
         notes.append("GPTQModel: not installed; GPTQ exports were read with the formula only")
     notes.append("vLLM, ExLlama and AutoAWQ's kernels need a GPU; not run")

@@ -1,0 +1,20 @@
+#include "quant/channel_sums.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace ptq {
+
+Tensor no_extremes(std::int64_t width) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const Tensor t = Tensor::empty(DType::f32, {2, width});
+  std::fill_n(t.data<float>(), width, infinity);
+  std::fill_n(t.data<float>() + width, width, -infinity);
+  return t;
+}
+
+ChannelSums empty_channel_sums(Ops& ops, std::int64_t width) {
+  return {ops.to_device(Tensor::zeros(DType::f64, {5, width})), ops.to_device(no_extremes(width))};
+}
+
+}  // namespace ptq

@@ -1,0 +1,14 @@
+// The start of a sum over tokens, see Ops::channel_sums.
+#pragma once
+
+#include "host/ops.h"
+
+namespace ptq {
+
+// [2, width] f32 on the host: +inf and -inf.
+Tensor no_extremes(std::int64_t width);
+
+// Sums of no tokens, on the device: moments 0, no extremes.
+ChannelSums empty_channel_sums(Ops& ops, std::int64_t width);
+
+}  // namespace ptq

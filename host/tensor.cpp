@@ -49,12 +49,16 @@ Tensor Tensor::empty(DType dtype, Shape shape) {
   Tensor t;
   t.dtype_ = dtype;
   t.shape_ = std::move(shape);
-  const std::size_t bytes = (t.bytes() + 63) / 64 * 64;
-  void* memory = std::aligned_alloc(64, bytes == 0 ? 64 : bytes);
+  // Aligned by hand: glibc before 2.38 does not give a freed aligned block to the next aligned request of its size, so
+  // that memory would grow with every tensor that comes and goes.
+  constexpr std::size_t alignment = 64;
+  const std::size_t bytes = t.bytes() + alignment;
+  void* memory = std::malloc(bytes);
   require(memory != nullptr, Exit::again, "out of memory: {} bytes for a {} tensor of shape {}", bytes, name_of(dtype),
           to_string(t.shape_));
   t.owner_ = std::shared_ptr<void>(memory, std::free);
-  t.data_ = memory;
+  std::size_t space = bytes;
+  t.data_ = std::align(alignment, t.bytes(), memory, space);
   return t;
 }
 

@@ -11,6 +11,7 @@ number of channels, blocks are as equal as can be (differing by one channel). --
 every window, where massive activations sit. Equal studies give equal files.
 """
 import argparse
+import itertools
 import json
 import pathlib
 import struct
@@ -64,12 +65,12 @@ def density(counts, step):
 
 
 def draw_histograms(studies, side):
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), constrained_layout=True)
     for axis, (module, title) in zip(axes, MODULES.items()):
-        for study in studies:
+        for study, line in zip(studies, itertools.cycle(["-", "--", ":", "-."])):  # equal curves stay visible
             edge, bins = study.about["range"], study.about["bins"]
             values, outside = density(study[module, "counts"], 2 * edge / bins)
-            axis.stairs(values, np.linspace(-edge, edge, bins + 1), linewidth=1.3, baseline=None,
+            axis.stairs(values, np.linspace(-edge, edge, bins + 1), linewidth=1.3, linestyle=line, baseline=None,
                         label=f"{study.label} ({100 * outside:.2g} % beyond ±{edge:g})")
         axis.set_title(f"{title}, {side}")
         axis.set_xlabel("activation")
@@ -78,7 +79,7 @@ def draw_histograms(studies, side):
         axis.set_ylim(bottom=0)
         axis.grid(color="0.92")
         axis.set_axisbelow(True)
-        axis.legend(fontsize="small")
+        axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12))  # the peak is where room would be
     return figure
 
 

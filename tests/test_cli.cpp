@@ -64,8 +64,8 @@ TEST_F(Cli, Usage) {
   refuses(2, "inspect /nowhere --frobnicate", {"frobnicate"});
   refuses(2, "--dtype fp8 devices", {"fp8"});
   refuses(2, "tokenize /nowhere", {"--text"});
-  for (const char* command :
-       {"", "inspect", "tokenize", "logits", "calibration", "quantize", "matrix", "eval", "generate", "devices"}) {
+  for (const char* command : {"", "inspect", "tokenize", "logits", "calibration", "quantize", "matrix", "eval",
+                              "generate", "activations", "inject-outliers", "verify-export", "devices"}) {
     const Outcome r = ptq(std::string(command) + " --help");
     EXPECT_EQ(r.code, 0);
     EXPECT_NE(r.out.find(*command ? "Example: ptq " : "Exit codes:"), std::string::npos) << command;

@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 MARKERS = "osD^v"
 GAP = "-"
 # Key in a result's "cost" -> column, factor, digits.
-COSTS = {"scheme_bits_per_weight": ("bits/weight", 1, 2), "weight_bytes": ("weights MiB", 2**-20, 0),
+COSTS = {"scheme_bits_per_weight": ("bits/weight", 1, 2), "weight_bytes": ("weights MiB", 2**-20, 1),
          "decode_tokens_per_second": ("decode tokens/s", 1, 1)}
 TITLES = {"choice": "ARC-shaped", "arc_challenge": "ARC-Challenge", "piqa": "PIQA", "winogrande": "WinoGrande"}
 
@@ -40,7 +40,9 @@ def read_cells(path):
         metrics = None
         if file.exists():
             result = json.loads(file.read_text(encoding="utf-8"))
-            metrics = {**result["metrics"], "cost": result.get("cost", {})}
+            cost = result.get("cost", {})
+            cost.setdefault("scheme_bits_per_weight", cost.get("bits_per_weight"))  # nothing quantized: as stored
+            metrics = {**result["metrics"], "cost": cost}
         models.setdefault(model, []).append((label, metrics))
     return models
 

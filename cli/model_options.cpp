@@ -1,6 +1,7 @@
 #include "cli/model_options.h"
 
 #include "host/files.h"
+#include "model/activation_card.h"
 
 #include <nlohmann/json.hpp>
 
@@ -28,9 +29,8 @@ nlohmann::ordered_json cost_json(const Transformer& model) {
   nlohmann::ordered_json cost = {{"bits_per_weight", model.linear_memory().bits_per_weight()},
                                  {"weight_bytes", model.weight_bytes()},
                                  {"peak_memory_bytes", peak_memory()}};
-  const auto path = model.files().directory() / "ptq.json";
-  if (!std::filesystem::exists(path)) return cost;
-  const nlohmann::json card = read_json(path, "quantization card");
+  const nlohmann::json card = read_card(model.files().directory());
+  if (card.is_null()) return cost;
   const auto field = [&](const char* pointer) -> nlohmann::json {
     const nlohmann::json::json_pointer at(pointer);
     return card.contains(at) ? card.at(at) : nlohmann::json();

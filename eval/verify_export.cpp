@@ -1,8 +1,8 @@
 #include "eval/verify_export.h"
 
 #include "eval/divergence.h"
-#include "host/files.h"
 #include "model/activation_card.h"
+#include "quant/checkpoint_files.h"
 
 #include <algorithm>
 #include <cmath>
@@ -27,14 +27,6 @@ Rounding rounding_of(DType dtype) {
     default:
       return {0x1p-24, 0x1p-150};
   }
-}
-
-nlohmann::json card_of(const ModelFiles& files) {
-  const auto path = files.directory() / card_name;
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return nullptr;
-  nlohmann::json card = read_json(path, "provenance card");
-  return card.is_object() ? card : nlohmann::json();
 }
 
 // How far a weight may be off because its scale was rounded: |c - z| (u s + a), per weight.
@@ -88,10 +80,11 @@ class WeightComparer {
   }
 
   void others() {
+    const std::set<std::string> linears = linear_tensors(b_);
     for (const auto& [name, info] : b_.checkpoint().tensors()) {
       const auto at = a_.checkpoint().tensors().find(name);
       if (at == a_.checkpoint().tensors().end() || !is_float(info.dtype) || !is_float(at->second.dtype)) continue;
-      if (at->second.shape != info.shape || is_linear(name)) continue;
+      if (at->second.shape != info.shape || linears.contains(name)) continue;
       const Tensor a = a_.checkpoint().read(name, DType::f32), b = b_.checkpoint().read(name, DType::f32);
       for (std::int64_t i = 0; judged_ && i < a.numel(); ++i) {
         const double x = a.data<float>()[i], y = b.data<float>()[i];
@@ -116,14 +109,6 @@ class WeightComparer {
     result_.rounding_used = share;
     result_.worst = where;
   }
-  bool is_linear(const std::string& name) const {
-    for (int layer = 0; layer < b_.config().layers; ++layer) {
-      for (LinearRole role : all_linear_roles) {
-        if (b_.has_linear(role) && b_.linear_ref(layer, role).tensor == name) return true;
-      }
-    }
-    return false;
-  }
 
   const ModelFiles &a_, &b_;
   bool judged_;
@@ -135,7 +120,7 @@ class WeightComparer {
 }  // namespace
 
 bool same_run(const ModelFiles& exported, const ModelFiles& other) {
-  const nlohmann::json a = card_of(exported), b = card_of(other);
+  const nlohmann::json a = read_card(exported.directory()), b = read_card(other.directory());
   if (a.is_null() || b.is_null() || !exported.packed() || other.packed()) return false;
   const auto equal = [&](const char* key) { return a.contains(key) && b.contains(key) && a.at(key) == b.at(key); };
   return equal("scheme") && equal("method") && equal("parameters") && equal("source") && equal("calibration") &&

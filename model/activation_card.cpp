@@ -123,16 +123,20 @@ ActivationQuant activations_from_json(const Json& value, const std::string& wher
   return a;
 }
 
-std::optional<ActivationQuant> read_activations(const std::filesystem::path& directory, int layers) {
+nlohmann::json read_card(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / card_name;
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) return std::nullopt;
-  const Json card = read_json(path, "provenance card");
+  if (!std::filesystem::exists(path, error)) return nullptr;
+  Json card = read_json(path, "provenance card");
   require(card.is_object(), Exit::data, "{}: not a JSON object", path.string());
-  const auto at = card.find("activations");
-  if (at == card.end()) return std::nullopt;
-  const std::string where = path.string() + ": activations";
-  ActivationQuant a = activations_from_json(*at, where);
+  return card;
+}
+
+std::optional<ActivationQuant> read_activations(const std::filesystem::path& directory, int layers) {
+  const Json card = read_card(directory);
+  if (!card.contains("activations")) return std::nullopt;
+  const std::string where = (directory / card_name).string() + ": activations";
+  ActivationQuant a = activations_from_json(card.at("activations"), where);
   require(a.range != ActivationRange::fixed || a.fixed.size() == static_cast<std::size_t>(layers), Exit::data,
           "{}: ranges of {} layers for a model of {}", where, a.fixed.size(), layers);
   return a;

@@ -20,7 +20,10 @@ nlohmann::json to_json(const ActivationQuant& activations);
 // Cards of the first version, {"bits": 8, "granularity": "per-token"}, are read too.
 ActivationQuant activations_from_json(const nlohmann::json& json, const std::string& where);
 
-// What the card of a checkpoint directory says; empty without a card, or if the card has no "activations". Exit 65 if
+// The card of a checkpoint directory, an object; null without one. Exit 65 if it is malformed.
+nlohmann::json read_card(const std::filesystem::path& directory);
+
+// The activations of the card; empty without a card, or if the card has no "activations". Exit 65 if
 // it is malformed or its ranges are not those of a model with so many layers.
 std::optional<ActivationQuant> read_activations(const std::filesystem::path& directory, int layers);
 

@@ -12,6 +12,14 @@ namespace {
 std::size_t at(Stage stage) { return static_cast<std::size_t>(stage); }
 std::size_t at(LinearRole role) { return static_cast<std::size_t>(role); }
 
+// Q(W diag(t)) diag(t)^-1; W [N,I] on the device.
+Tensor rounded(Ops& ops, const Tensor& w, std::span<const float> t, const QuantSpec& spec) {
+  const Tensor scales = ops.to_device(Tensor::of(std::vector<float>(t.begin(), t.end()), {std::ssize(t)}));
+  Tensor out = ops.empty(DType::f32, w.shape());
+  ops.round_scaled(out, w, scales, spec.grid(), spec.group);
+  return out;
+}
+
 // Searches and clips one block; the members are what all steps share.
 class BlockSearch {
  public:
@@ -66,29 +74,16 @@ class BlockSearch {
   }
 
   std::function<double(std::span<const float>)> loss_of(const AwqGroup& group, std::span<const Tensor> host) const {
+    if (inspected(model_.config(), group.stage) == Inspected::linear) {
+      check(host.size() == 1, "{} linears are inspected as one", host.size());
+      return linear_loss(ops_, host[0], inputs_.stage[at(group.stage)].gram, inputs_.tokens, spec_);
+    }
     std::vector<Tensor> weights;
     for (const Tensor& w : host) weights.push_back(ops_.to_device(w));
-    const auto rounded = [this](const Tensor& w, std::span<const float> t) {
-      const Tensor scales = ops_.to_device(Tensor::of(std::vector<float>(t.begin(), t.end()), {std::ssize(t)}));
-      Tensor out = ops_.empty(DType::f32, w.shape());
-      ops_.round_scaled(out, w, scales, spec_.grid(), spec_.group);
-      return out;
-    };
-    if (inspected(model_.config(), group.stage) == Inspected::linear) {
-      check(weights.size() == 1, "{} linears are inspected as one", weights.size());
-      Tensor minus_w = host[0].clone();
-      for (float& x : minus_w.span<float>()) x = -x;
-      return [=, this, w = weights[0], minus_w = ops_.to_device(minus_w),
-              gram = inputs_.stage[at(group.stage)].gram](std::span<const float> t) {
-        const Tensor change = rounded(w, t);
-        ops_.add(change, minus_w);
-        return ops_.gram_loss(change, gram) / static_cast<double>(inputs_.tokens * w.rows());
-      };
-    }
     return [=, this, stage = group.stage, roles = group.roles](std::span<const float> t) {
       Block candidate = block_;
       for (std::size_t i = 0; i < roles.size(); ++i) {
-        candidate[roles[i]] = model_.make_linear(ops_.to_host(rounded(weights[i], t)), layer_, roles[i]);
+        candidate[roles[i]] = model_.make_linear(ops_.to_host(rounded(ops_, weights[i], t, spec_)), layer_, roles[i]);
       }
       return module_loss(stage, candidate);
     };
@@ -133,10 +128,7 @@ class BlockSearch {
     const Tensor samples = std::move(inputs_.stage[at(stage)].samples);
     for (const AwqGroup& group : result_.groups) {
       if (std::find(group.roles.begin(), group.roles.end(), role) == group.roles.end()) continue;
-      float* x = samples.data<float>();
-      for (std::int64_t s = 0; s < samples.rows(); ++s) {
-        for (float t : group.search.scales) *x++ /= t;
-      }
+      divide_columns(samples, group.search.scales);
     }
     return ops_.to_device(samples);
   }
@@ -165,6 +157,17 @@ AwqBlock awq_block(const Transformer& model, const QuantSpec& spec, int layer, c
   return timed(ops, seconds.search, [&] {
     return BlockSearch(model, spec, layer, block, streams, std::move(weights), std::move(inputs)).run(progress);
   });
+}
+
+std::function<double(std::span<const float> t)> linear_loss(Ops& ops, const Tensor& w, const Tensor& gram,
+                                                            std::int64_t tokens, const QuantSpec& spec) {
+  const Tensor negated = w.clone();
+  for (float& x : negated.span<float>()) x = -x;
+  return [&ops, &spec, tokens, gram, w = ops.to_device(w), minus_w = ops.to_device(negated)](std::span<const float> t) {
+    const Tensor change = rounded(ops, w, t, spec);
+    ops.add(change, minus_w);
+    return ops.gram_loss(change, gram) / static_cast<double>(tokens * w.rows());
+  };
 }
 
 Tensor clamp_groups(const Tensor& w, const Tensor& clip) {

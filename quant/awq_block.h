@@ -39,6 +39,12 @@ using StageProgress = std::function<void(Stage stage)>;
 AwqBlock awq_block(const Transformer& model, const QuantSpec& spec, int layer, const Block& block,
                    std::span<Stream> streams, Seconds& seconds, const StageProgress& progress = {});
 
+// The loss of a linear whose own output is compared, as a function of the scales (spec B.3): mean squared change of the
+// output over `tokens` tokens and all rows, through the Gram matrix of the inputs. W [N,I] f32 on the host, Gram [I,I]
+// on the device.
+std::function<double(std::span<const float> t)> linear_loss(Ops& ops, const Tensor& w, const Tensor& gram,
+                                                            std::int64_t tokens, const QuantSpec& spec);
+
 // W clamped to +-clip of each group. W [N,I] f32, clip [N,G], both on the host; W itself if clip is empty.
 Tensor clamp_groups(const Tensor& w, const Tensor& clip);
 

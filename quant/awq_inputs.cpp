@@ -9,15 +9,13 @@ namespace ptq {
 
 namespace {
 
-constexpr std::int64_t clip_tokens = 512;  // at least, where there are so many
-
 std::size_t at(Stage stage) { return static_cast<std::size_t>(stage); }
 
 // The input of one stage's linears, chunk after chunk.
 class StageObserver {
  public:
   StageObserver(Ops& ops, DType compute, std::int64_t width, std::int64_t tokens, bool gram, bool samples)
-      : ops_(ops), tokens_(tokens), step_(std::max<std::int64_t>(1, tokens / clip_tokens)) {
+      : ops_(ops), tokens_(tokens), step_(clip_step(tokens)) {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const Tensor extremes = Tensor::empty(DType::f32, {2, width});
     std::fill_n(extremes.data<float>(), width, infinity);
@@ -36,12 +34,9 @@ class StageObserver {
 
   StageInputs finish(const std::string& where) {
     StageInputs inputs;
-    const Tensor moments = ops_.to_host(sums_.moments);
-    const double* magnitude = moments.data<double>() + moments.cols();
-    for (std::int64_t k = 0; k < moments.cols(); ++k) {
-      const double mean = magnitude[k] / static_cast<double>(tokens_);
-      require(std::isfinite(mean), Exit::numerics, "{}: channel {} has NaN or infinite values", where, k);
-      inputs.a.push_back(static_cast<float>(mean));
+    inputs.a = mean_magnitude(ops_, sums_, tokens_);
+    for (std::size_t k = 0; k < inputs.a.size(); ++k) {
+      require(std::isfinite(inputs.a[k]), Exit::numerics, "{}: channel {} has NaN or infinite values", where, k);
     }
     inputs.dead_columns = std::count(inputs.a.begin(), inputs.a.end(), 0.0f);
     inputs.gram = std::move(gram_);

@@ -23,12 +23,15 @@ enum class Inspected : std::uint8_t {
 
 Inspected inspected(const ModelConfig& config, Stage stage);
 
+// The clip search looks at every so many-th of T tokens: 512 to 1023 of them, or all where there are fewer (spec B.6).
+inline std::int64_t clip_step(std::int64_t tokens) { return std::max<std::int64_t>(1, tokens / 512); }
+
 // The input X [T,I] of a stage's linears.
 struct StageInputs {
   std::vector<float> a;           // [I] mean |x|
   std::int64_t dead_columns = 0;  // channels whose a is exactly 0
   Tensor gram;                    // X^T X [I,I] f32, upper triangle; only for a linear that is searched alone
-  Tensor samples;                 // every max(1, T / 512)-th row, [S,I] f32 on the host; only for clipping
+  Tensor samples;                 // every clip_step(T)-th row, [S,I] f32 on the host; only for clipping
 };
 
 // A module's input and its output in full precision, of one chunk of windows, [T,D].

@@ -17,4 +17,13 @@ ChannelSums empty_channel_sums(Ops& ops, std::int64_t width) {
   return {ops.to_device(Tensor::zeros(DType::f64, {5, width})), ops.to_device(no_extremes(width))};
 }
 
+std::vector<float> mean_magnitude(Ops& ops, const ChannelSums& sums, std::int64_t tokens) {
+  const Tensor moments = ops.to_host(sums.moments);
+  const auto magnitude = moments.slice_rows(1, 2).span<double>();
+  std::vector<float> mean(magnitude.size());
+  std::transform(magnitude.begin(), magnitude.end(), mean.begin(),
+                 [&](double sum) { return static_cast<float>(sum / static_cast<double>(tokens)); });
+  return mean;
+}
+
 }  // namespace ptq

@@ -1,6 +1,7 @@
 #include "quant/checkpoint_files.h"
 
 #include "host/files.h"
+#include "model/activation_card.h"
 
 #include <array>
 #include <nlohmann/json.hpp>
@@ -48,6 +49,20 @@ nlohmann::json source_of(const ModelFiles& files) {
   const fs::path directory = fs::absolute(files.directory(), error).lexically_normal();
   return {{"name", (directory.has_filename() ? directory : directory.parent_path()).filename().string()},
           {"files", std::move(list)}};
+}
+
+std::set<std::string> linear_tensors(const ModelFiles& files) {
+  std::set<std::string> names;
+  for (int layer = 0; layer < files.config().layers; ++layer) {
+    for (LinearRole role : all_linear_roles) {
+      if (files.has_linear(role)) names.insert(files.linear_ref(layer, role).tensor);
+    }
+  }
+  return names;
+}
+
+void write_card(const fs::path& directory, const nlohmann::json& card) {
+  write_file(directory / card_name, card.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 void require_apart(const fs::path& model, const fs::path& output) {

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <string>
 
 namespace ptq {
 
@@ -15,6 +17,12 @@ void copy_companions(const std::filesystem::path& from, const std::filesystem::p
 
 // The checkpoint's identity for provenance: {"name", "files": [{"name", "sha256"}]}. Reads all of it.
 nlohmann::json source_of(const ModelFiles& files);
+
+// Names of the tensors that hold linears of blocks; fused ones once.
+std::set<std::string> linear_tensors(const ModelFiles& files);
+
+// Writes the card, see model/activation_card.h.
+void write_card(const std::filesystem::path& directory, const nlohmann::json& card);
 
 // Exit 2 if writing `output` would replace `model`.
 void require_apart(const std::filesystem::path& model, const std::filesystem::path& output);

@@ -1,6 +1,7 @@
 #include "quant/checkpoint_writer.h"
 
 #include "model/weight_names.h"
+#include "quant/checkpoint_files.h"
 
 #include <cstring>
 
@@ -11,17 +12,6 @@ namespace {
 constexpr std::string_view weight_suffix = ".weight";
 
 std::string module_of(const std::string& tensor) { return tensor.substr(0, tensor.size() - weight_suffix.size()); }
-
-// Weights of linears, fused ones once, by stored name.
-std::set<std::string> linear_tensors(const ModelFiles& files) {
-  std::set<std::string> names;
-  for (int layer = 0; layer < files.config().layers; ++layer) {
-    for (LinearRole role : all_linear_roles) {
-      if (files.has_linear(role)) names.insert(files.linear_ref(layer, role).tensor);
-    }
-  }
-  return names;
-}
 
 // What the model uses; leftovers (training state, other towers) and integer buffers are not carried along.
 std::vector<TensorInfo> output_tensors(const ModelFiles& files, const LinearStore& store, DType others) {
@@ -82,7 +72,8 @@ CheckpointWriter::CheckpointWriter(const ModelFiles& files, Ops& ops, const std:
       ops_(ops),
       store_(std::move(store)),
       others_(others),
-      writer_(file, output_tensors(files, *store_, others)) {
+      tensors_(output_tensors(files, *store_, others)),
+      writer_(file, tensors_) {
   // The largest tensors change in no method: written now, before calibration needs the memory.
   const GlobalNames names = global_names(files.config());
   std::set<std::string> large;
@@ -90,7 +81,7 @@ CheckpointWriter::CheckpointWriter(const ModelFiles& files, Ops& ops, const std:
        {names.embedding, names.positions, names.project_in, names.project_out, names.head}) {
     large.insert(files.stored_name(module + std::string(weight_suffix)));
   }
-  for (const TensorInfo& info : output_tensors(files, *store_, others)) {
+  for (const TensorInfo& info : tensors_) {
     if (large.contains(info.name)) write(info.name, files.checkpoint().read(info.name, info.dtype));
   }
 }
@@ -155,7 +146,7 @@ void CheckpointWriter::folded(int layer, const BlockWeights& block) {
 
 void CheckpointWriter::finish() {
   const std::set<std::string> linears = linear_tensors(files_);
-  for (const TensorInfo& info : output_tensors(files_, *store_, others_)) {
+  for (const TensorInfo& info : tensors_) {
     if (written_.contains(info.name)) continue;
     const auto& stored = files_.checkpoint().tensors();
     check(stored.contains(info.name) && !linears.contains(info.name), "{} was never quantized", info.name);

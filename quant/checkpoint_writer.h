@@ -54,6 +54,7 @@ class CheckpointWriter {
   Ops& ops_;
   std::unique_ptr<LinearStore> store_;
   DType others_;
+  std::vector<TensorInfo> tensors_;
   SafetensorsWriter writer_;
   std::set<std::string> written_;
   std::map<std::string, std::vector<QuantizedMatrix>> parts_;  // of fused linears, by tensor

@@ -1,5 +1,7 @@
 #include "quant/fold.h"
 
+#include <functional>
+
 namespace ptq {
 
 namespace {
@@ -57,11 +59,12 @@ void divide_rows(const Tensor& w, std::span<const float> t) {
   }
 }
 
-void multiply_columns(const Tensor& w, std::span<const float> t) {
-  check(w.cols() == static_cast<std::int64_t>(t.size()), "fold_scales: {} columns, {} scales", w.cols(), t.size());
-  float* row = w.data<float>();
-  for (std::int64_t n = 0; n < w.rows(); ++n, row += w.cols()) {
-    for (std::size_t k = 0; k < t.size(); ++k) row[k] *= t[k];
+template <class Change>
+void change_columns(const Tensor& w, std::span<const float> t, const Change& change) {
+  check(w.cols() == std::ssize(t), "{} columns, {} scales", w.cols(), t.size());
+  const auto values = w.span<float>();
+  for (std::size_t at = 0; at < values.size(); at += t.size()) {
+    for (std::size_t k = 0; k < t.size(); ++k) values[at + k] = change(values[at + k], t[k]);
   }
 }
 
@@ -106,5 +109,9 @@ void fold_scales(BlockWeights& block, const ModelConfig& config, Stage stage, st
   }
   for (LinearRole role : scaled_linears(config, stage)) multiply_columns(block[role], t);
 }
+
+void multiply_columns(const Tensor& w, std::span<const float> t) { change_columns(w, t, std::multiplies<float>()); }
+
+void divide_columns(const Tensor& w, std::span<const float> t) { change_columns(w, t, std::divides<float>()); }
 
 }  // namespace ptq

@@ -34,4 +34,8 @@ std::vector<LinearRole> scaled_linears(const ModelConfig& config, Stage stage);
 // bit for bit if all t are powers of two.
 void fold_scales(BlockWeights& block, const ModelConfig& config, Stage stage, std::span<const float> t);
 
+// W[:, k] *= t[k], and /= t[k]. W [N,I] f32 on the host.
+void multiply_columns(const Tensor& w, std::span<const float> t);
+void divide_columns(const Tensor& w, std::span<const float> t);
+
 }  // namespace ptq

@@ -1,7 +1,5 @@
 #include "quant/inject_checkpoint.h"
 
-#include "host/files.h"
-#include "model/activation_card.h"
 #include "quant/checkpoint_files.h"
 #include "quant/checkpoint_writer.h"
 #include "quant/output_directory.h"
@@ -19,12 +17,7 @@ using Json = nlohmann::json;
 
 // The one type of the linears, or of everything else, in the source; f32 if there are several.
 DType stored_type(const ModelFiles& files, bool linears) {
-  std::set<std::string> names;
-  for (int layer = 0; layer < files.config().layers; ++layer) {
-    for (LinearRole role : all_linear_roles) {
-      if (files.has_linear(role)) names.insert(files.linear_ref(layer, role).tensor);
-    }
-  }
+  const std::set<std::string> names = linear_tensors(files);
   std::set<DType> types;
   for (const auto& [name, info] : files.checkpoint().tensors()) {
     if (is_float(info.dtype) && names.contains(name) == linears) types.insert(info.dtype);
@@ -124,8 +117,7 @@ InjectReport inject_checkpoint(Ops& ops, const InjectJob& job, const ProgressFn&
     if (progress) progress(fmt::format("layer {}/{}", layer + 1, config.layers), layer + 1, config.layers);
   }
   writer.finish();
-  write_file(output.path() / card_name,
-             card_of(report, files, job).dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_card(output.path(), card_of(report, files, job));
   output.publish();
   return report;
 }

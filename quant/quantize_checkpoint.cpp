@@ -1,6 +1,5 @@
 #include "quant/quantize_checkpoint.h"
 
-#include "host/files.h"
 #include "model/activation_card.h"
 #include "quant/checkpoint_files.h"
 #include "quant/checkpoint_writer.h"
@@ -75,7 +74,7 @@ QuantizeReport quantize_checkpoint(Ops& ops, const QuantizeJob& job, std::span<c
       {"source", std::move(source)},     {"calibration", manifest},         {"backend", ops.description()}};
   card.update(health_json(report, storage_errors));
   card["activations"] = to_json(report.activations);
-  write_file(output.path() / card_name, card.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  write_card(output.path(), card);
   output.publish();
   return report;
 }

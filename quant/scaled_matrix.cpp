@@ -2,7 +2,9 @@
 
 #include "quant/activation_ranges.h"
 #include "quant/awq_block.h"
+#include "quant/awq_inputs.h"
 #include "quant/channel_sums.h"
+#include "quant/fold.h"
 #include "quant/rtn.h"
 #include "quant/smoothquant.h"
 #include "quant/w8a8.h"
@@ -13,42 +15,25 @@ namespace ptq {
 
 namespace {
 
-constexpr std::int64_t clip_tokens = 512;  // at least, where there are so many
-
-std::vector<float> mean_magnitude(Ops& ops, const Tensor& x) {
+std::vector<float> mean_magnitude_of(Ops& ops, const Tensor& x) {
   const ChannelSums sums = empty_channel_sums(ops, x.cols());
   ops.channel_sums(sums, ops.to_device(x));
-  const Tensor moments = ops.to_host(sums.moments);
-  std::vector<float> mean;
-  for (std::int64_t k = 0; k < x.cols(); ++k)
-    mean.push_back(static_cast<float>(moments.data<double>()[x.cols() + k] / static_cast<double>(x.rows())));
-  return mean;
+  return mean_magnitude(ops, sums, x.rows());
 }
 
-// values[:, k] *= t[k], or /= t[k].
-void scale_columns(const Tensor& values, std::span<const float> t, bool divide) {
-  float* v = values.data<float>();
-  for (std::int64_t n = 0; n < values.rows(); ++n) {
-    for (const float scale : t) {
-      *v = divide ? *v / scale : *v * scale;
-      ++v;
-    }
-  }
-}
-
-// Every max(1, T / 512)-th row, divided by t.
+// Every clip_step(T)-th row, divided by t.
 Tensor samples(const Tensor& x, std::span<const float> t) {
-  const std::int64_t step = std::max<std::int64_t>(1, x.rows() / clip_tokens), rows = (x.rows() + step - 1) / step;
+  const std::int64_t step = clip_step(x.rows()), rows = (x.rows() + step - 1) / step;
   const Tensor out = Tensor::empty(DType::f32, {rows, x.cols()});
   for (std::int64_t r = 0; r < rows; ++r)
     std::copy_n(x.data<float>() + r * step * x.cols(), x.cols(), out.data<float>() + r * x.cols());
-  scale_columns(out, t, true);
+  divide_columns(out, t);
   return out;
 }
 
 // Puts q back into W's own scale and measures its error there.
 void finish(ScaledMatrix& result, const Tensor& w) {
-  scale_columns(result.m.q, result.t, true);
+  divide_columns(result.m.q, result.t);
   result.m.err_rows = squared_error_rows(w, result.m.q);
 }
 
@@ -57,26 +42,16 @@ void finish(ScaledMatrix& result, const Tensor& w) {
 ScaledMatrix quantize_awq_matrix(Ops& ops, const Tensor& w, const Tensor& x, const QuantSpec& spec) {
   const std::int64_t n = w.rows(), k = w.cols(), group = spec.group == -1 ? k : spec.group;
   require(k % group == 0, Exit::usage, "--group {} does not divide the {} columns of W, which awq needs", group, k);
-  ScaleStatistics statistics{.a = mean_magnitude(ops, x), .w = {}, .dead = spec.dead};
+  ScaleStatistics statistics{.a = mean_magnitude_of(ops, x), .w = {}, .dead = spec.dead};
   if (spec.awq_scaling == AwqScaling::duo) statistics.w = relative_magnitude(std::span(&w, 1), spec.group);
   const Tensor gram = ops.to_device(Tensor::zeros(DType::f32, {k, k}));
   ops.gram(gram, ops.to_device(x));
-  const Tensor negated = w.clone();
-  for (float& v : negated.span<float>()) v = -v;
-  const Tensor original = ops.to_device(w), minus = ops.to_device(negated);
-  const auto loss = [&](std::span<const float> t) {
-    const Tensor change = ops.empty(DType::f32, w.shape());
-    const Tensor scales = ops.to_device(Tensor::of(std::vector<float>(t.begin(), t.end()), {k}));
-    ops.round_scaled(change, original, scales, spec.grid(), spec.group);
-    ops.add(change, minus);
-    return ops.gram_loss(change, gram) / static_cast<double>(x.rows() * n);
-  };
   ScaledMatrix result;
-  result.search = search_scales(statistics, loss, "W");
+  result.search = search_scales(statistics, linear_loss(ops, w, gram, x.rows(), spec), "W");
   result.t = result.search.scales;
 
   const Tensor scaled = w.clone();
-  scale_columns(scaled, result.t, false);
+  multiply_columns(scaled, result.t);
   Tensor clip;
   if (spec.clip) {
     const Tensor limits = ops.empty(DType::f32, {n, k / group});
@@ -93,7 +68,7 @@ ScaledMatrix quantize_smooth_matrix(Ops& ops, const Tensor& w, const Tensor& x, 
   result.t = smoothing_scales(channel_absmax(ops, ops.to_device(x)), channel_absmax(ops, ops.to_device(w)),
                               spec.alpha.value_or(default_alpha("")));
   const Tensor scaled = w.clone();
-  scale_columns(scaled, result.t, false);
+  multiply_columns(scaled, result.t);
   result.m = quantize_absmax(ops, scaled, spec.bits, spec.weight_per_tensor);
   finish(result, w);
   return result;

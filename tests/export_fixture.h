@@ -1,6 +1,7 @@
 // A small model on disk and its exports in any format.
 #pragma once
 
+#include "cpu.h"
 #include "quant/quantize_checkpoint.h"
 #include "tiny_checkpoint.h"
 
@@ -12,11 +13,6 @@ namespace ptq {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-inline Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
 
 inline Json model_config(const std::string& type) {
   Json c = tiny_config();

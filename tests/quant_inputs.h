@@ -1,6 +1,7 @@
 // Random inputs and small shortcuts shared by the tests of the quantizers.
 #pragma once
 
+#include "cpu.h"
 #include "quant/hessian.h"
 
 #include <gtest/gtest.h>
@@ -10,11 +11,6 @@
 #include <random>
 
 namespace ptq {
-
-inline Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
 
 // The exit code of the Error that `action` throws; its message must be one line.
 inline Exit exit_of(const std::function<void()>& action, std::string* message = nullptr) {

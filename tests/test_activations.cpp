@@ -1,5 +1,6 @@
 // Activation studies against plain statistics of what a forward pass shows, merging, files and what is read from them.
 #include "compare.h"
+#include "cpu.h"
 #include "eval/activation_files.h"
 #include "eval/activation_summary.h"
 #include "host/checkpoint.h"
@@ -16,11 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path models = fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models";
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
 
 Transformer open_model(const std::string& name) {
   return Transformer(std::make_shared<const ModelFiles>(ModelFiles::open(models / name)), ops(), DType::f32);

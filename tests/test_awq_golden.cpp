@@ -1,4 +1,6 @@
 // AWQ against llm-awq and AutoAWQ on tiny models (golden/quant/awq, whose README has the tolerances).
+#include "cpu.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
@@ -18,20 +20,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops();
-  return *instance;
-}
-
-std::vector<Window> rows_of(const Tensor& ids) {
-  std::vector<Window> rows;
-  for (std::int64_t r = 0; r < ids.dim(0); ++r) {
-    const auto row = ids.slice_rows(r, r + 1).span<std::int32_t>();
-    rows.emplace_back(row.begin(), row.end());
-  }
-  return rows;
-}
 
 double largest_relative_difference(std::span<const float> got, std::span<const float> want) {
   EXPECT_EQ(got.size(), want.size());

@@ -1,4 +1,6 @@
 // Scale folding preserves the function of every family: bit for bit with powers of two, to rounding otherwise.
+#include "cpu.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/files.h"
 #include "quant/fold.h"
@@ -15,26 +17,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops();
-  return *instance;
-}
-
-// The small set in the tree, and the larger one of $PTQ_GOLDEN where it is there.
-std::vector<fs::path> models() {
-  std::vector<fs::path> out;
-  for (const fs::path& root :
-       {fs::path(PTQ_SOURCE_DIR) / "tests/golden/models", environment_path("PTQ_GOLDEN") / "models"}) {
-    if (!fs::is_directory(root)) continue;
-    for (const auto& entry : fs::directory_iterator(root)) {
-      if (fs::exists(entry.path() / "golden.json")) out.push_back(entry.path());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  EXPECT_GE(out.size(), 3u);
-  return out;
-}
 
 Transformer load(const fs::path& directory) {
   Transformer model(std::make_shared<const ModelFiles>(ModelFiles::open(directory)), ops(), DType::f32);
@@ -80,7 +62,7 @@ void fold_all(const ModelConfig& config, BlockWeights& weights, bool powers) {
 }
 
 TEST(Fold, PowersOfTwoChangeNoBitOfTheLogits) {
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Transformer model = load(directory);
     const Tensor before = logits(model, [](BlockWeights&) {});
@@ -90,7 +72,7 @@ TEST(Fold, PowersOfTwoChangeNoBitOfTheLogits) {
 }
 
 TEST(Fold, AnyScalesChangeLogitsByRoundingOnly) {
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Transformer model = load(directory);
     // Ten times what fp32 rounding did to the reference; folding rounds each weight once more.

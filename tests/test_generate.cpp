@@ -1,6 +1,7 @@
 // Decoding with a KV cache: the same logits as the whole forward pass, whatever the chunks; greedy and sampled choice;
 // text that arrives in whole characters; the golden continuations of SmolLM2.
 #include "eval/generate.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/files.h"
 #include "model/utf8.h"
@@ -17,20 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Ids = std::vector<std::int32_t>;
-
-std::vector<fs::path> models() {
-  std::vector<fs::path> out;
-  const fs::path more = environment_path("PTQ_GOLDEN") / "models";
-  for (const fs::path& root : {fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models", more}) {
-    if (!fs::is_directory(root)) continue;
-    for (const auto& entry : fs::directory_iterator(root)) {
-      if (fs::exists(entry.path() / "golden.json")) out.push_back(entry.path());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  EXPECT_GE(out.size(), fs::is_directory(more) ? 27u : 3u);
-  return out;
-}
 
 Ids sequence(const fs::path& directory) {
   const Tensor ids = open_safetensors(directory / "golden.safetensors")->read("input_ids", DType::i32);
@@ -101,7 +88,7 @@ double rms(const Tensor& a, const Tensor* minus = nullptr) {
 // norms. The tolerance is that of the goldens: ten times the reference's fp32 error.
 TEST(KvCacheTest, ChunksGiveTheLogitsOfTheWholeSequence) {
   const auto ops = make_cpu_ops(2);
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const double tolerance =
         read_json(directory / "golden.json", "golden").at("tolerance").at("logits_abs").get<double>();
@@ -122,7 +109,7 @@ TEST(KvCacheTest, ChunksGiveTheLogitsOfTheWholeSequence) {
 // rounding to halves moves the logits no more than the half mode itself does (test_model_golden.cpp).
 TEST(KvCacheTest, HalfModes) {
   const auto ops = make_cpu_ops(2);
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Ids ids = sequence(directory);
     for (const auto& [dtype, u] : {std::pair{DType::bf16, std::exp2(-9.0)}, std::pair{DType::f16, std::exp2(-12.0)}}) {
@@ -142,7 +129,7 @@ TEST(KvCacheTest, IntegerProductsKeepTheBits) {
   int8.weight_bits = 8;
   for (const bool bmm : {false, true}) {
     int8.bmm = bmm;
-    for (const fs::path& directory : models()) {
+    for (const fs::path& directory : golden_models()) {
       SCOPED_TRACE(directory.filename().string());
       const Ids ids = sequence(directory);
       Transformer model(std::make_shared<const ModelFiles>(ModelFiles::open(directory)), *ops, DType::f32);
@@ -163,7 +150,7 @@ TEST(KvCacheTest, IntegerProductsKeepTheBits) {
 
 TEST(KvCacheTest, GreedyEqualsTheWholeForwardPass) {
   const auto ops = make_cpu_ops(2);
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Transformer model = load_model(directory, *ops, DType::f32);
     Ids ids = sequence(directory);

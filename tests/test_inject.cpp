@@ -1,5 +1,7 @@
 // Outlier injection: the same function, outliers where they were asked for, and clear refusals.
 #include "compare.h"
+#include "cpu.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
@@ -20,25 +22,6 @@ namespace ptq::testing {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
-
-// The small set in the tree, and the larger one of $PTQ_GOLDEN where it is there.
-std::vector<fs::path> models() {
-  std::vector<fs::path> out;
-  for (const fs::path& root :
-       {fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models", environment_path("PTQ_GOLDEN") / "models"}) {
-    if (!fs::is_directory(root)) continue;
-    for (const auto& entry : fs::directory_iterator(root)) {
-      if (fs::exists(entry.path() / "config.json")) out.push_back(entry.path());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
 
 fs::path in_tree(const std::string& name) { return fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models" / name; }
 
@@ -123,7 +106,7 @@ void expect_outliers(const ModelConfig& config, const Passed& before, const Pass
 TEST(Inject, PowersOfTwoKeepTheBits) {
   const std::vector<InjectPlace> all = parse_places("all");
   std::map<std::string, int> families;
-  for (const fs::path& model : models()) {
+  for (const fs::path& model : golden_models()) {
     SCOPED_TRACE(model.string());
     const TemporaryDirectory tmp;
     const InjectReport report = inject_checkpoint(ops(), job_of(model, tmp / "out", all, 32.0f));

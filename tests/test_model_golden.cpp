@@ -1,6 +1,7 @@
 // The forward pass against transformers 4.57.6 (fp32, eager attention) on tiny models of every family: logits,
 // hidden states and the inputs of block 0's linears. Tolerances come with the goldens: ten times the reference's own
 // fp32-versus-fp64 difference.
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/files.h"
 #include "model/transformer.h"
@@ -52,21 +53,6 @@ double rms(std::span<const float> a) {
   return std::sqrt(sum / static_cast<double>(a.size()));
 }
 
-// The small set in the tree, and the larger one of $PTQ_GOLDEN where it is there.
-std::vector<fs::path> models() {
-  std::vector<fs::path> out;
-  const fs::path more = environment_path("PTQ_GOLDEN") / "models";
-  for (const fs::path& root : {fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models", more}) {
-    if (!fs::is_directory(root)) continue;
-    for (const auto& entry : fs::directory_iterator(root)) {
-      if (fs::exists(entry.path() / "golden.json")) out.push_back(entry.path());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  EXPECT_GE(out.size(), fs::is_directory(more) ? 27u : 3u);
-  return out;
-}
-
 struct Recorded {
   std::map<std::string, Tensor> taps;
   Tensor logits;
@@ -103,7 +89,7 @@ Transformer load(const fs::path& directory, Ops& ops, DType dtype) {
 
 TEST(ModelGolden, Fp32LogitsHiddenStatesAndLinearInputs) {
   const auto ops = make_cpu_ops();
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
     const auto& tolerance = golden.json.at("tolerance");
@@ -145,7 +131,7 @@ TEST(ModelGolden, Fp32LogitsHiddenStatesAndLinearInputs) {
 TEST(ModelGolden, LengthDependentRope) {
   const auto ops = make_cpu_ops();
   int compared = 0;
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     const Golden golden(directory);
     for (const auto& [name, info] : golden.tensors->tensors()) {
       if (name.rfind("logits_prefix", 0) != 0) continue;
@@ -169,7 +155,7 @@ TEST(ModelGolden, LengthDependentRope) {
 // The same sequences in one packed batch, and cut into a shared prefix and a rest, give the same bits.
 TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
   const auto ops = make_cpu_ops();
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
     const Transformer model = load(directory, *ops, DType::f32);
@@ -213,7 +199,7 @@ TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
 // Changing a token leaves every earlier position's logits as they were, bit for bit.
 TEST(ModelGolden, Causality) {
   const auto ops = make_cpu_ops();
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
     const Transformer model = load(directory, *ops, DType::f32);
@@ -235,7 +221,7 @@ TEST(ModelGolden, Causality) {
 // training amplify a perturbation by a small factor per block, for which the bound allows 4 in all.
 TEST(ModelGolden, HalfModesStayWithinTheirRounding) {
   const auto ops = make_cpu_ops();
-  for (const fs::path& directory : models()) {
+  for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
     const auto sequences = golden.sequences();

@@ -3,6 +3,7 @@
 #include "host/files.h"
 #include "quant/gptq.h"
 #include "quant/w8a8.h"
+#include "tests/cpu.h"
 #include "tests/golden_path.h"
 
 #include <gtest/gtest.h>
@@ -15,11 +16,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops();
-  return *instance;
-}
 
 double frobenius_error(const Tensor& a, const Tensor& b) { return std::sqrt(relative_error(b, a)); }
 

@@ -1,5 +1,7 @@
 // Whole quantized models against the reference implementations (golden/quant, whose README has the tolerances).
 // PTQ_MODELS has stories260K; PTQ_SMOLLM2_REGAUGED is a SmolLM2-135M directory converted with regauge seed 1.
+#include "cpu.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
@@ -19,11 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops();
-  return *instance;
-}
-
 double fraction_equal(const Tensor& a, const Tensor& b) {
   std::int64_t equal = 0;
   for (std::int64_t i = 0; i < a.numel(); ++i) equal += a.data<std::uint8_t>()[i] == b.data<std::uint8_t>()[i];
@@ -33,15 +30,6 @@ double fraction_equal(const Tensor& a, const Tensor& b) {
 double frobenius_error(const Tensor& a, const Tensor& b) { return std::sqrt(relative_error(b, a)); }
 
 // --- whole models ------------------------------------------------------------------------------------------------
-
-std::vector<Window> rows_of(const Tensor& ids) {
-  std::vector<Window> rows;
-  for (std::int64_t r = 0; r < ids.dim(0); ++r) {
-    const auto* begin = ids.data<std::int32_t>() + r * ids.dim(1);
-    rows.emplace_back(begin, begin + ids.dim(1));
-  }
-  return rows;
-}
 
 // Mean next-token negative log-likelihood, first token of every window not scored.
 double mean_nll(const fs::path& directory, std::span<const Window> windows) {

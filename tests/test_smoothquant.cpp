@@ -4,6 +4,7 @@
 #include "quant/quantize_checkpoint.h"
 #include "quant/smoothquant.h"
 #include "tests/quant_inputs.h"
+#include "tests/rms.h"
 #include "tests/temporary.h"
 
 #include <algorithm>
@@ -28,15 +29,6 @@ std::vector<Window> random_windows(const ModelConfig& config, std::size_t count,
     for (auto& id : w) id = static_cast<std::int32_t>(random() % static_cast<unsigned>(config.vocab));
   }
   return windows;
-}
-
-double rms(const Tensor& a, const Tensor& b) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < a.numel(); ++i) {
-    const double d = static_cast<double>(a.data<float>()[i]) - static_cast<double>(b.data<float>()[i]);
-    sum += d * d;
-  }
-  return std::sqrt(sum / static_cast<double>(a.numel()));
 }
 
 double rms(const Tensor& a) { return rms(a, Tensor::zeros(DType::f32, a.shape())); }

@@ -1,5 +1,7 @@
 // W8A8 and SmoothQuant against the reference implementation: activation scales, smoothed parameters, fake-quantized
 // weights, and logits of whole models end to end (golden/quant/w8a8, whose README has the tolerances).
+#include "cpu.h"
+#include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"
 #include "model/transformer.h"
@@ -7,6 +9,7 @@
 #include "quant/quantize_checkpoint.h"
 #include "quant/smoothquant.h"
 #include "quant/w8a8.h"
+#include "rms.h"
 #include "temporary.h"
 
 #include <cmath>
@@ -17,29 +20,6 @@ namespace ptq {
 namespace {
 
 namespace fs = std::filesystem;
-
-Ops& ops() {
-  static const std::unique_ptr<Ops> instance = make_cpu_ops(2);
-  return *instance;
-}
-
-std::vector<Window> rows_of(const Tensor& ids) {
-  std::vector<Window> rows;
-  for (std::int64_t r = 0; r < ids.dim(0); ++r) {
-    const auto* begin = ids.data<std::int32_t>() + r * ids.dim(1);
-    rows.emplace_back(begin, begin + ids.dim(1));
-  }
-  return rows;
-}
-
-double rms(const Tensor& a, const Tensor& b) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < a.numel(); ++i) {
-    const double d = static_cast<double>(a.data<float>()[i]) - static_cast<double>(b.data<float>()[i]);
-    sum += d * d;
-  }
-  return std::sqrt(sum / static_cast<double>(a.numel()));
-}
 
 void expect_close(std::span<const float> ours, const Tensor& theirs, const std::string& name) {
   ASSERT_EQ(std::ssize(ours), theirs.numel()) << name;

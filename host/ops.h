@@ -184,7 +184,8 @@ class Ops {
   virtual WeightPtr pack_s8(const Tensor& codes, const Tensor& scales) = 0;
 
   // linear() for decoding, of at most 16 rows: bound by reading the weight once, in an order of summation of its own,
-  // so that it differs from linear() by rounding. A row's result does not depend on the other rows. Not for s8.
+  // so that it differs from linear() by rounding. A row's result does not depend on the other rows. y may also be f32
+  // (logits). Not for s8.
   virtual void linear_few(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) = 0;
 
   // absmax[t] = max_i |x[t,i]|.     absmax [T] f32, x [T,I]

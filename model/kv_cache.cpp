@@ -39,7 +39,6 @@ Tensor Transformer::forward_cached(std::span<const std::int32_t> ids, KvCache& c
 }
 
 Tensor Transformer::decode_logits(const Tensor& h) const {
-  if (compute_ != DType::f32) return ops_.to_host(logits(h));  // linear_few would round them to the compute dtype
   const Tensor x = head_input(h, nullptr), y = ops_.empty(DType::f32, {h.rows(), config().vocab});
   ops_.linear_few(y, x, *head_.weight, {});
   const Tensor out = ops_.to_host(y);

@@ -89,8 +89,15 @@ TEST_P(Batch, ProductsOfARowDoNotDependOnTheBatch) {
         return std::pair{ops->to_host(y), ops->to_host(y8)};
       };
       const auto [y, y8] = all(x);
-      for (auto [begin, end] :
-           {std::pair<int, int>{0, 1}, {63, 64}, {64, 65}, {5, 69}, {10, 200}, {199, 200}, {1, 130}}) {
+      for (auto [begin, end] : {std::pair<int, int>{0, 1},
+                                {63, 64},
+                                {64, 65},
+                                {3, 11},
+                                {3, 12},
+                                {5, 69},
+                                {10, 200},
+                                {199, 200},
+                                {1, 130}}) {
         const auto [part, part8] = all(x.slice_rows(begin, end).clone());
         EXPECT_TRUE(same_bits(part, y.slice_rows(begin, end))) << begin << " " << end;
         EXPECT_TRUE(same_bits(part8, y8.slice_rows(begin, end))) << begin << " " << end;

@@ -63,6 +63,19 @@ TEST_P(Few, IsLinearOnSmallIntegers) {
   }
 }
 
+// Logits: sums of bf16 and f16 operands that are not rounded to them.
+TEST_P(Few, FloatsOfHalves) {
+  for (DType t : {DType::bf16, DType::f16}) {
+    for (Kind kind : kinds) {
+      const Problem p = make_problem(*ops, kind, t, 130, 200, 7);
+      const Tensor x = random(t, {3, 200}, 8);
+      Guarded y(*ops, DType::f32, {3, 130});
+      ops->linear_few(y.tensor(), device(x), *p.packed, {});
+      EXPECT_TRUE(near(y.read(), linear(x, p.w, {}, DType::f32))) << name_of(t) << " kind " << static_cast<int>(kind);
+    }
+  }
+}
+
 TEST_P(Few, ARowDoesNotDependOnTheOthers) {
   for (DType t : compute_dtypes) {
     for (Kind kind : kinds) {

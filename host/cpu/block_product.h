@@ -23,61 +23,64 @@ struct RowSource {
 
 namespace detail {
 
-// 64 contiguous rows for the library: in place where possible, else gathered, converted and padded with zeros.
+// `tile` contiguous rows for the library: in place where possible, else gathered, converted and padded with zeros.
 template <class From, class To>
-const void* gather(const RowSource& source, std::int64_t first, std::int64_t count) {
+const void* gather(const RowSource& source, std::int64_t first, std::int64_t count, std::int64_t tile) {
   const std::int64_t width = source.x.cols();
   const From* x = source.x.data<From>();
   const std::int64_t start = source.row(first);
-  if (std::is_same_v<From, To> && count == row_tile && source.row(first + count - 1) == start + count - 1) {
+  if (std::is_same_v<From, To> && count == tile && source.row(first + count - 1) == start + count - 1) {
     return x + start * width;  // rows are sorted, so equal distance means contiguous
   }
-  To* tile = scratch<To>(1, static_cast<std::size_t>(row_tile * width));
+  To* rows = scratch<To>(1, static_cast<std::size_t>(tile * width));
   for (std::int64_t r = 0; r < count; ++r) {
     const From* from = x + source.row(first + r) * width;
     if constexpr (std::is_same_v<From, To>) {
-      std::memcpy(tile + r * width, from, static_cast<std::size_t>(width) * sizeof(To));
+      std::memcpy(rows + r * width, from, static_cast<std::size_t>(width) * sizeof(To));
     } else {
-      simd::to_floats(from, tile + r * width, width);
+      simd::to_floats(from, rows + r * width, width);
     }
   }
-  std::memset(static_cast<void*>(tile + count * width), 0,
-              static_cast<std::size_t>((row_tile - count) * width) * sizeof(To));
-  return tile;
+  std::memset(static_cast<void*>(rows + count * width), 0,
+              static_cast<std::size_t>((tile - count) * width) * sizeof(To));
+  return rows;
 }
 
-inline const void* gather(const RowSource& source, const PackedWeight& w, std::int64_t first, std::int64_t count) {
+inline const void* gather(const RowSource& source, const PackedWeight& w, std::int64_t first, std::int64_t count,
+                          std::int64_t tile) {
   switch (source.x.dtype()) {
     case DType::i8:
-      return gather<std::int8_t, std::int8_t>(source, first, count);
+      return gather<std::int8_t, std::int8_t>(source, first, count, tile);
     case DType::f16:
-      return gather<f16, float>(source, first, count);
+      return gather<f16, float>(source, first, count, tile);
     case DType::bf16:
-      return w.operand() == DType::f32 ? gather<bf16, float>(source, first, count)
-                                       : gather<bf16, bf16>(source, first, count);
+      return w.operand() == DType::f32 ? gather<bf16, float>(source, first, count, tile)
+                                       : gather<bf16, bf16>(source, first, count, tile);
     default:
-      return gather<float, float>(source, first, count);
+      return gather<float, float>(source, first, count, tile);
   }
 }
 
 }  // namespace detail
 
 // use(first, count, panel, p, c): rows [first, first + count) of the product against panel number p, c [64, width]
-// of type Sum (float, or int32 for s8); c belongs to `use` and may be overwritten. `source.rows` must be ascending.
+// of type Sum (float, or int32 for s8; then [8, width] if there are no more rows); c belongs to `use` and may be
+// overwritten. `source.rows` must be ascending.
 template <class Sum, class Use>
 void for_each_block(const PackedWeight& w, const RowSource& source, int threads, Use&& use) {
   check(source.x.dtype() == w.input() && source.x.cols() == w.in_features(),
         "product of {} {} with a weight of {} columns", name_of(source.x.dtype()), to_string(source.x.shape()),
         w.in_features());
   const auto panels = static_cast<std::int64_t>(w.panels().size());
-  const std::int64_t tiles = (source.count() + row_tile - 1) / row_tile;
+  const std::int64_t rows = w.format() == WeightFormat::s8 && source.count() <= few_row_tile ? few_row_tile : row_tile;
+  const std::int64_t tiles = (source.count() + rows - 1) / rows;
   if (tiles == 0) return;
   const auto run = [&](std::int64_t tile, std::int64_t p, const void* weights) {
     const Panel& panel = w.panels()[static_cast<std::size_t>(p)];
-    const std::int64_t first = tile * row_tile;
-    const std::int64_t count = std::min(row_tile, source.count() - first);
-    Sum* c = scratch<Sum>(2, static_cast<std::size_t>(row_tile * panel.width));
-    w.multiply(panel, detail::gather(source, w, first, count), weights, c);
+    const std::int64_t first = tile * rows;
+    const std::int64_t count = std::min(rows, source.count() - first);
+    Sum* c = scratch<Sum>(2, static_cast<std::size_t>(rows * panel.width));
+    w.multiply(panel, rows, detail::gather(source, w, first, count, rows), weights, c);
     use(first, count, panel, p, c);
   };
   if (!w.expanded()) {

@@ -60,12 +60,12 @@ std::size_t Int8Weight::bytes() const {
   return sum;
 }
 
-void Int8Weight::multiply(const Panel& panel, const void* x, const void* weights, void* c) const {
-  if (panel.product) return PackedWeight::multiply(panel, x, weights, c);
+void Int8Weight::multiply(const Panel& panel, std::int64_t rows, const void* x, const void* weights, void* c) const {
+  if (panel.product) return PackedWeight::multiply(panel, rows, x, weights, c);
   const std::int64_t i = in_features();
   const auto* a = static_cast<const std::int8_t*>(x);
   const auto* b = static_cast<const std::int8_t*>(weights);
-  for (std::int64_t t = 0; t < row_tile; ++t) {
+  for (std::int64_t t = 0; t < rows; ++t) {
     for (std::int64_t n = 0; n < panel.width; ++n) {
       std::int32_t sum = 0;
       for (std::int64_t k = 0; k < i; ++k) sum += a[t * i + k] * b[n * i + k];

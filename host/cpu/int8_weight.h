@@ -14,7 +14,7 @@ class Int8Weight final : public PackedWeight {
   Int8Weight(const Tensor& codes, const Tensor& scales, int threads);  // [N,I] i8, [N] f32
 
   std::size_t bytes() const override;
-  void multiply(const Panel& panel, const void* x, const void* weights, void* c) const override;
+  void multiply(const Panel& panel, std::int64_t rows, const void* x, const void* weights, void* c) const override;
 
   const float* scales() const { return scales_.data(); }  // [N]
 

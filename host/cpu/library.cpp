@@ -87,13 +87,14 @@ std::string cpu_description() {
                      has_bf16_products() ? "" : ", bf16 multiplied in fp32");
 }
 
-Product::Product(std::int64_t i, std::int64_t width, DType operand) {
+Product::Product(std::int64_t rows, std::int64_t i, std::int64_t width, DType operand, const Product* same_weights) {
   single_threaded([&] {
     const auto type = dnnl_type(operand);
     const auto sums = operand == DType::i8 ? memory::data_type::s32 : memory::data_type::f32;
-    const memory::desc x({row_tile, i}, type, memory::dims{i, 1});
-    const memory::desc w({i, width}, type, memory::format_tag::any);
-    const memory::desc c({row_tile, width}, sums, memory::dims{width, 1});
+    const memory::desc x({rows, i}, type, memory::dims{i, 1});
+    const memory::desc w =
+        same_weights ? same_weights->weights_ : memory::desc({i, width}, type, memory::format_tag::any);
+    const memory::desc c({rows, width}, sums, memory::dims{width, 1});
     dnnl::primitive_attr attr;
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(x, w, c), attr, engine());

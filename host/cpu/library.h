@@ -15,8 +15,8 @@
 namespace ptq {
 
 // Rows of one library call. Large enough that the library runs at full speed, small enough that the last, padded
-// tile of a batch costs little.
-inline constexpr std::int64_t row_tile = 64;
+// tile of a batch costs little. Integer sums are exact, so that rows may also come in smaller tiles (decoding).
+inline constexpr std::int64_t row_tile = 64, few_row_tile = 8;
 
 bool has_bf16_products();       // AVX-512 BF16 or AMX
 bool has_int8_products();       // VNNI or AMX: exact s8 x s8 -> s32. Older paths of the library saturate at 16 bits.
@@ -37,10 +37,11 @@ struct Layout {
   }
 };
 
-// The library's [64, I] x [I, width] -> [64, width]; operands f32, bf16 (sums f32) or i8 (sums s32).
+// The library's [rows, I] x [I, width] -> [rows, width]; operands f32, bf16 (sums f32) or i8 (sums s32).
 class Product {
  public:
-  Product(std::int64_t i, std::int64_t width, DType operand);
+  // `same_weights`: the product of other rows whose layout of the weight this one shares; null: the library's choice.
+  Product(std::int64_t rows, std::int64_t i, std::int64_t width, DType operand, const Product* same_weights = nullptr);
 
   // Bytes of the weight. The library may append compensation terms to the blocked layout.
   std::size_t weight_bytes() const { return weights_.get_size(); }

@@ -9,12 +9,13 @@ namespace ptq {
 
 namespace {
 
-void check_linear(const char* op, const Tensor& y, const Tensor& x, const PackedWeight& w, const Tensor& b) {
+void check_linear(const char* op, DType y_type, const Tensor& y, const Tensor& x, const PackedWeight& w,
+                  const Tensor& b) {
   const std::int64_t n = w.out_features();
   check(w.format() != WeightFormat::s8, "{}: int8 weights are for linear_s8", op);
   check(x.dtype() == w.input() && x.cols() == w.in_features(), "{}: x {} {} for a weight of {} columns for {}", op,
         name_of(x.dtype()), to_string(x.shape()), w.in_features(), name_of(w.input()));
-  check(y.dtype() == x.dtype() && y.cols() == n && y.rows() == x.rows(), "{}: y {} {} for x {} {} and N = {}", op,
+  check(y.dtype() == y_type && y.cols() == n && y.rows() == x.rows(), "{}: y {} {} for x {} {} and N = {}", op,
         name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), n);
   check(!b || b.numel() == n, "{}: bias {} for N = {}", op, to_string(b.shape()), n);
 }
@@ -41,7 +42,7 @@ WeightPtr CpuOps::pack_codes(const CodedWeight& w, DType compute) {
 
 void CpuOps::linear(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
   const PackedWeight& w = packed(weight);
-  check_linear("linear", y, x, w, b);
+  check_linear("linear", x.dtype(), y, x, w, b);
   const std::int64_t n = w.out_features();
   const float* bias = b ? b.data<float>() : nullptr;
   simd::dispatch(y.dtype(), [&](auto* type) {
@@ -58,7 +59,7 @@ void CpuOps::linear(const Tensor& y, const Tensor& x, const Weight& weight, cons
 void CpuOps::linear_few(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
   constexpr std::size_t alone = 128 * 1024;  // bytes that one thread reads faster than another wakes up
   const PackedWeight& w = packed(weight);
-  check_linear("linear_few", y, x, w, b);
+  check_linear("linear_few", y.dtype() == DType::f32 ? DType::f32 : x.dtype(), y, x, w, b);
   check(x.rows() <= 16, "linear_few: {} rows", x.rows());
   const std::int64_t rows = x.rows(), n = w.out_features(), i = w.in_features();
   struct Task {
@@ -69,10 +70,11 @@ void CpuOps::linear_few(const Tensor& y, const Tensor& x, const Weight& weight, 
   for (const Panel& panel : w.panels()) {
     for (std::int64_t c = 0; c < panel.width; c += strip_width) tasks.push_back({&panel, c});
   }
+  float* wide = scratch<float>(3, static_cast<std::size_t>(rows * i));  // x, shared by all threads
+  simd::dispatch(x.dtype(),
+                 [&](auto* type) { simd::to_floats(x.data<std::remove_pointer_t<decltype(type)>>(), wide, rows * i); });
   simd::dispatch(y.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    float* wide = scratch<float>(3, static_cast<std::size_t>(rows * i));  // x, shared by all threads
-    simd::to_floats(x.data<T>(), wide, rows * i);
     parallel_for(w.bytes() < alone ? 1 : threads_, static_cast<std::int64_t>(tasks.size()), [&](std::int64_t t) {
       const auto [panel, column] = tasks[static_cast<std::size_t>(t)];
       const std::int64_t width = std::min(strip_width, panel->width - column), first = panel->begin + column;

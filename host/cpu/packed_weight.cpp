@@ -76,16 +76,21 @@ PackedWeight::PackedWeight(std::int64_t n, std::int64_t i, WeightFormat format, 
   check(n > 0 && i > 0, "pack: weight of shape [{},{}]", n, i);
   panels_ = split(n);
   if (input == DType::i8 && !has_int8_products()) return;
-  std::map<std::int64_t, std::shared_ptr<const Product>> by_width;
+  std::map<std::int64_t, Panel> by_width;
   for (Panel& panel : panels_) {
-    auto& known = by_width[panel.width];
-    if (!known) known = std::make_shared<const Product>(i_, panel.width, operand_);
-    panel.product = known;
+    Panel& known = by_width[panel.width];
+    if (!known.product) {
+      known.product = std::make_shared<const Product>(row_tile, i_, panel.width, operand_);
+      if (operand_ == DType::i8)
+        known.few = std::make_shared<const Product>(few_row_tile, i_, panel.width, operand_, known.product.get());
+    }
+    panel.product = known.product;
+    panel.few = known.few;
   }
 }
 
-void PackedWeight::multiply(const Panel& panel, const void* x, const void* weights, void* c) const {
-  panel.product->run(x, weights, c);
+void PackedWeight::multiply(const Panel& panel, std::int64_t rows, const void* x, const void* weights, void* c) const {
+  (rows == row_tile ? panel.product : panel.few)->run(x, weights, c);
 }
 
 void PackedWeight::expand(const Panel&, std::byte*, std::int64_t, std::int64_t) const {

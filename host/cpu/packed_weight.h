@@ -24,6 +24,7 @@ struct Panel {
   std::int64_t begin = 0;                  // first output row
   std::int64_t width = 0;                  // output rows
   std::shared_ptr<const Product> product;  // shared by panels of one width; empty: int8 without VNNI
+  std::shared_ptr<const Product> few;      // int8 with VNNI: of few_row_tile rows, with the same weights
   Buffer<std::byte> data;
 };
 
@@ -44,8 +45,9 @@ class PackedWeight : public Weight {
   DType input() const { return input_; }      // element type of x
   DType operand() const { return operand_; }  // element type of the library's inputs
 
-  // c [64, width] (f32, or s32 for s8) = x [64, I] W_panel^T. `weights`: the panel's data or its expansion.
-  virtual void multiply(const Panel& panel, const void* x, const void* weights, void* c) const;
+  // c [rows, width] (f32, or s32 for s8) = x [rows, I] W_panel^T; rows = row_tile, or few_row_tile for s8. `weights`:
+  // the panel's data or its expansion.
+  virtual void multiply(const Panel& panel, std::int64_t rows, const void* x, const void* weights, void* c) const;
 
   // Whether panels have to be expanded before they are multiplied; then to what size, and part `part` of `parts` of it.
   virtual bool expanded() const { return false; }

@@ -8,13 +8,32 @@ namespace ptq {
 
 namespace {
 
+std::vector<std::string> gpus() {
+#ifdef PTQ_WITH_CUDA
+  return cuda_devices();
+#else
+  return {};
+#endif
+}
+
 void run(const GlobalOptions& global, bool json) {
-  const std::string cpu = make_cpu_ops(global.threads)->description();
+  const std::vector<std::string> cuda = gpus();
+  auto list = nlohmann::json::array();
+  list.push_back({{"name", "cpu"}, {"description", make_cpu_ops(global.threads)->description()}});
+  list.push_back({{"name", "simt"}, {"description", make_simt_ops()->description()}});
+  for (std::size_t i = 0; i < cuda.size(); ++i)
+    list.push_back({{"name", fmt::format("cuda:{}", i)}, {"description", cuda[i]}});
   if (json) {
-    fmt::print("{}\n", nlohmann::json{{"devices", {{{"name", "cpu"}, {"description", cpu}}}}}.dump(2));
-  } else {
-    fmt::print("{}\ncuda: not in this build\nsimt: not in this build\n", cpu);
+    fmt::print("{}\n", nlohmann::json{{"devices", list}}.dump(2));
+    return;
   }
+  for (const auto& device : list)
+    fmt::print("{:<7} {}\n", device["name"].get<std::string>(), device["description"].get<std::string>());
+#ifdef PTQ_WITH_CUDA
+  if (cuda.empty()) fmt::print("cuda    no device found\n");
+#else
+  fmt::print("cuda    not in this build\n");
+#endif
 }
 
 }  // namespace

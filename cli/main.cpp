@@ -21,7 +21,8 @@ int run(int argc, char** argv) {
   app.fallthrough();
   app.set_version_flag("--version", PTQ_VERSION);
   app.footer(exit_codes);
-  app.add_option("--device", global.device, "auto, cpu, cuda[:N] or simt")
+  app.add_option("--device", global.device,
+                 "auto (cpu), cpu, cuda[:N], or simt: the CUDA kernels executed on the CPU, slowly")
       ->check(CLI::IsMember({"auto", "cpu", "simt"}) |
               CLI::Validator([](std::string& s) { return s.rfind("cuda", 0) == 0 ? std::string() : "not a device"; },
                              "cuda[:N]"))
@@ -31,6 +32,9 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--threads", global.threads, "threads; 0: all cores")
       ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--gpu-memory", global.gpu_memory, "GiB of GPU memory to use at most; 0: all that is free")
+      ->check(CLI::Range(0.0, 1024.0))
       ->capture_default_str();
   app.add_option("--data", global.data, "directory of the data sets (default: $PTQ_DATA)");
   app.add_option("--progress", global.progress, "progress on standard error")
@@ -49,6 +53,7 @@ int run(int argc, char** argv) {
   ptq::add_activations(app, global);
   ptq::add_inject(app, global);
   ptq::add_verify_export(app, global);
+  ptq::add_bench(app, global);
   ptq::add_devices(app, global);
 
   ptq::install_interrupt_handler();

@@ -2,7 +2,9 @@
 
 #include "host/files.h"
 
+#include <charconv>
 #include <cstdlib>
+#include <thread>
 
 namespace ptq {
 
@@ -24,8 +26,21 @@ std::filesystem::path hub_cache() {
 }  // namespace
 
 std::unique_ptr<Ops> GlobalOptions::open_device() const {
+  // The kernels have not yet run on a GPU, so that nobody gets them without asking.
   if (device == "auto" || device == "cpu") return make_cpu_ops(threads);
-  fail(Exit::device, "--device {}: this build has only the cpu backend; use --device cpu", device);
+  if (device == "simt")
+    return make_simt_ops(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
+#ifdef PTQ_WITH_CUDA
+  constexpr std::size_t prefix = std::string_view("cuda:").size();
+  int index = 0;
+  const char *begin = device.data() + std::min(prefix, device.size()), *end = device.data() + device.size();
+  const auto [stopped, error] = std::from_chars(begin, end, index);
+  require(device == "cuda" || (error == std::errc{} && stopped == end), Exit::usage,
+          "--device {}: expected cuda or cuda:N", device);
+  return make_cuda_ops(index, static_cast<std::size_t>(gpu_memory * (1 << 30)));
+#else
+  fail(Exit::device, "--device {}: this build has no CUDA backend; build with nvcc, or use --device cpu", device);
+#endif
 }
 
 DType GlobalOptions::compute_dtype() const {

@@ -16,7 +16,8 @@ struct GlobalOptions {
   std::string device = "auto";
   std::string dtype = "fp32";
   int threads = 0;
-  std::string data;  // --data, else $PTQ_DATA
+  double gpu_memory = 0;  // GiB; 0: all that is free
+  std::string data;       // --data, else $PTQ_DATA
   std::string progress = "auto";
   std::uint64_t seed = 0;
 
@@ -32,6 +33,7 @@ std::filesystem::path resolve_model(const std::string& model);
 
 // Each adds one subcommand with its options, example and action.
 void add_activations(CLI::App& app, GlobalOptions& global);
+void add_bench(CLI::App& app, GlobalOptions& global);
 void add_calibration(CLI::App& app, GlobalOptions& global);
 void add_devices(CLI::App& app, GlobalOptions& global);
 void add_eval(CLI::App& app, GlobalOptions& global);

@@ -4,6 +4,8 @@
 // (w / s = -7.5), where a reciprocal would pick another code.
 #pragma once
 
+#include "host/host_device.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -23,7 +25,7 @@ struct GridSpec {
   bool mse = false;  // shrink the range to minimise sum |q - w|^2.4 (reference: maxshrink 0.8, 100 steps)
   GridRule rule = GridRule::gptq;
 
-  int levels() const { return (1 << bits) - 1; }  // the largest code
+  PTQ_HOST_DEVICE int levels() const { return (1 << bits) - 1; }  // the largest code
 };
 
 // w_hat = scale * (code - zero), code in 0..levels.
@@ -33,7 +35,7 @@ struct GridPoint {
 };
 
 // The grid of the closed range [lo, hi].
-inline GridPoint grid_of_range(float lo, float hi, const GridSpec& spec) {
+PTQ_HOST_DEVICE inline GridPoint grid_of_range(float lo, float hi, const GridSpec& spec) {
   const auto levels = static_cast<float>(spec.levels());
   if (spec.rule == GridRule::awq) {
     if (spec.symmetric) {
@@ -58,14 +60,14 @@ inline GridPoint grid_of_range(float lo, float hi, const GridSpec& spec) {
   return {scale, zero};
 }
 
-inline float code_of(float w, GridPoint g, float levels) {
+PTQ_HOST_DEVICE inline float code_of(float w, GridPoint g, float levels) {
   return std::clamp(std::nearbyint(w / g.scale) + g.zero, 0.0f, levels);
 }
 
-inline float value_of(float code, GridPoint g) { return g.scale * (code - g.zero); }
+PTQ_HOST_DEVICE inline float value_of(float code, GridPoint g) { return g.scale * (code - g.zero); }
 
 // Symmetric integers with 2^(bits-1) - 1 levels on each side (int8: 127): SmoothQuant fake_quant.py.
-inline float absmax_scale(float absmax, int bits = 8) {
+PTQ_HOST_DEVICE inline float absmax_scale(float absmax, int bits = 8) {
   return std::max(absmax, 1e-5f) / static_cast<float>((1 << (bits - 1)) - 1);
 }
 

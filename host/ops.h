@@ -19,6 +19,7 @@
 #include "host/grid.h"
 #include "host/tensor.h"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -141,6 +142,11 @@ class Ops {
   virtual Tensor to_device(const Tensor& host) = 0;  // may alias on the CPU
   virtual Tensor to_host(const Tensor& device) = 0;  // may alias on the CPU
   virtual void synchronize() = 0;
+
+  // --- measuring ---------------------------------------------------------------------------------------------
+  // Seconds that the device spends on the operations that `work` calls.
+  virtual double seconds(const std::function<void()>& work) = 0;
+  virtual void evict_caches() = 0;  // what is read next comes from memory
 
   // --- elementwise and row-wise: memory bound ----------------------------------------------------------------
   // y[t] = table[ids[t]] * scale.   y [T,D], ids [T] i32 (0 <= id < V), table [V,D]
@@ -279,5 +285,13 @@ class Ops {
 
 // The CPU backend. threads = 0: all cores.
 std::unique_ptr<Ops> make_cpu_ops(int threads = 0);
+
+// The kernels of cuda/ on GPU number `device`, using at most `memory` bytes of it (0: what is free). Exit 69 if it cannot
+// be had. Only in builds with CUDA.
+std::unique_ptr<Ops> make_cuda_ops(int device = 0, std::size_t memory = 0);
+std::vector<std::string> cuda_devices();  // a line each; empty if there are none
+
+// The same kernels on the SIMT executor, the blocks of a grid distributed over `threads`.
+std::unique_ptr<Ops> make_simt_ops(int threads = 1);
 
 }  // namespace ptq

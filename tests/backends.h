@@ -23,7 +23,11 @@ struct Backend {
 inline void PrintTo(const Backend& b, std::ostream* out) { *out << b.name; }
 
 inline std::vector<Backend> backends() {
-  return {{"cpu", [] { return make_cpu_ops(2); }}};
+  std::vector<Backend> list{{"cpu", [] { return make_cpu_ops(2); }}, {"simt", [] { return make_simt_ops(2); }}};
+#ifdef PTQ_WITH_CUDA
+  if (!cuda_devices().empty()) list.push_back({"cuda", [] { return make_cuda_ops(); }});
+#endif
+  return list;
 }
 
 // Sizes at which tiled kernels break: around tiles of 16, 64 and 512, primes, and one.

@@ -1,7 +1,7 @@
 // A small model on disk and its exports in any format.
 #pragma once
 
-#include "cpu.h"
+#include "device.h"
 #include "quant/quantize_checkpoint.h"
 #include "tiny_checkpoint.h"
 

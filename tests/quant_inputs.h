@@ -1,7 +1,7 @@
 // Random inputs and small shortcuts shared by the tests of the quantizers.
 #pragma once
 
-#include "cpu.h"
+#include "device.h"
 #include "quant/hessian.h"
 
 #include <gtest/gtest.h>

@@ -2,6 +2,7 @@
 // the reference implementation.
 #include "activation_quant.h"
 #include "compare.h"
+#include "device.h"
 #include "golden_path.h"
 #include "model/transformer.h"
 
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 
 TEST(ActivationQuantGolden, ReferenceLinears) {
   PTQ_NEED(directory, "PTQ_GOLDEN", "quant/w8a8");
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   int compared = 0;
   for (const char* name : {"linear_a", "linear_b"}) {
     const auto golden = open_safetensors(directory / (std::string(name) + ".safetensors"));
@@ -122,7 +123,7 @@ constexpr std::array golden_models{std::pair{"model_opt", "tiny_opt_seed11"},
 // Whole models: logits of the reference's fake-quantized model, without smoothing.
 TEST(ActivationQuantGolden, ReferenceModels) {
   PTQ_NEED(directory, "PTQ_GOLDEN", "quant");
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   for (const auto& [golden_name, model_name] : golden_models) {
     SCOPED_TRACE(golden_name);
     const GoldenModel m(directory, golden_name, model_name);
@@ -139,7 +140,7 @@ TEST(ActivationQuantGolden, ReferenceModels) {
 // whatever it is batched with; its static ranges reach the reference's when they are those of the batch.
 TEST(ActivationQuantGolden, ReferencePerTensorModels) {
   PTQ_NEED(directory, "PTQ_GOLDEN", "quant");
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   for (const auto& [golden_name, model_name] : golden_models) {
     SCOPED_TRACE(golden_name);
     const GoldenModel m(directory, golden_name, model_name);

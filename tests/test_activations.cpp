@@ -1,6 +1,6 @@
 // Activation studies against plain statistics of what a forward pass shows, merging, files and what is read from them.
 #include "compare.h"
-#include "cpu.h"
+#include "device.h"
 #include "eval/activation_files.h"
 #include "eval/activation_summary.h"
 #include "host/checkpoint.h"

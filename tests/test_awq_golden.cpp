@@ -1,5 +1,5 @@
 // AWQ against llm-awq and AutoAWQ on tiny models (golden/quant/awq, whose README has the tolerances).
-#include "cpu.h"
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"

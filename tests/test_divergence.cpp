@@ -1,4 +1,5 @@
 // KL divergence between two models' predictions: the formula, what it is a mean of, and that batching does not matter.
+#include "device.h"
 #include "eval/divergence.h"
 #include "temporary.h"
 #include "tiny_checkpoint.h"
@@ -76,7 +77,7 @@ class DivergenceTest : public ::testing::Test {
   }
 
   const TemporaryDirectory directory_;
-  const std::unique_ptr<Ops> ops_ = make_cpu_ops(2);
+  const std::unique_ptr<Ops> ops_ = make_test_ops();
   std::vector<std::int32_t> ids_;
 };
 
@@ -99,7 +100,8 @@ TEST_F(DivergenceTest, EqualsTheMeanOverPredictedTokens) {
   for (std::size_t w = 0; w < 4; ++w) {
     Batch batch;
     batch.append(std::span(ids_).subspan(w * seqlen, seqlen));
-    const Tensor p = original->logits(original->forward(batch)), q = moved->logits(moved->forward(batch));
+    const Tensor p = ops_->to_host(original->logits(original->forward(batch))),
+                 q = ops_->to_host(moved->logits(moved->forward(batch)));
     double sum = 0;
     for (std::int64_t t = 0; t + 1 < seqlen; ++t) {
       const auto a = p.slice_rows(t, t + 1).span<float>(), b = q.slice_rows(t, t + 1).span<float>();

@@ -4,6 +4,7 @@
 #include "data/calibration.h"
 #include "data/ids.h"
 #include "data/jsonl.h"
+#include "device.h"
 #include "eval/multiple_choice.h"
 #include "eval/perplexity.h"
 #include "eval/requests.h"
@@ -25,7 +26,7 @@ using Ids = std::vector<std::int32_t>;
 
 // A model with its tokenizer, loaded once per program.
 struct Loaded {
-  std::unique_ptr<Ops> ops = make_cpu_ops();
+  std::unique_ptr<Ops> ops = make_test_ops();
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Transformer> model;
 

@@ -1,5 +1,5 @@
 // Scale folding preserves the function of every family: bit for bit with powers of two, to rounding otherwise.
-#include "cpu.h"
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/files.h"

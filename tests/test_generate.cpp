@@ -1,5 +1,6 @@
 // Decoding with a KV cache: the same logits as the whole forward pass, whatever the chunks; greedy and sampled choice;
 // text that arrives in whole characters; the golden continuations of SmolLM2.
+#include "device.h"
 #include "eval/generate.h"
 #include "golden_models.h"
 #include "golden_path.h"
@@ -87,7 +88,7 @@ double rms(const Tensor& a, const Tensor* minus = nullptr) {
 // Every family: learned positions, sliding windows, rope whose frequencies depend on the length, shared heads, q/k
 // norms. The tolerance is that of the goldens: ten times the reference's fp32 error.
 TEST(KvCacheTest, ChunksGiveTheLogitsOfTheWholeSequence) {
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const double tolerance =
@@ -108,7 +109,7 @@ TEST(KvCacheTest, ChunksGiveTheLogitsOfTheWholeSequence) {
 // Half modes: the cache holds what attention would have read anyway. The two differ by the order of sums, which after
 // rounding to halves moves the logits no more than the half mode itself does (test_model_golden.cpp).
 TEST(KvCacheTest, HalfModes) {
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Ids ids = sequence(directory);
@@ -123,7 +124,7 @@ TEST(KvCacheTest, HalfModes) {
 
 // Integer products are exact and attention keeps its bits with a cache, so W8A8 decoding does too.
 TEST(KvCacheTest, IntegerProductsKeepTheBits) {
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   ActivationQuant int8;
   int8.kind = ActivationKind::integer;
   int8.weight_bits = 8;
@@ -138,10 +139,10 @@ TEST(KvCacheTest, IntegerProductsKeepTheBits) {
       model.load_all();
       Batch batch;
       batch.append(ids);
-      const Tensor whole = model.forward(batch);
+      const Tensor whole = ops->to_host(model.forward(batch));
       KvCache cache = model.make_cache(std::ssize(ids));
       for (std::int64_t t = 0; t < std::ssize(ids); ++t) {
-        const Tensor h = model.forward_cached({&ids[static_cast<std::size_t>(t)], 1}, cache);
+        const Tensor h = ops->to_host(model.forward_cached({&ids[static_cast<std::size_t>(t)], 1}, cache));
         ASSERT_EQ(max_difference(h, whole.slice_rows(t, t + 1)), 0.0) << t;
       }
     }
@@ -149,7 +150,7 @@ TEST(KvCacheTest, IntegerProductsKeepTheBits) {
 }
 
 TEST(KvCacheTest, GreedyEqualsTheWholeForwardPass) {
-  const auto ops = make_cpu_ops(2);
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Transformer model = load_model(directory, *ops, DType::f32);
@@ -300,7 +301,7 @@ TEST(TextStreamTest, SpacesOfSentencePieceSurvive) {
 TEST(GenerateGolden, SmolLm2GreedyIds) {
   PTQ_NEED(golden, "PTQ_GOLDEN", "eval/smollm2.prompts.json");
   PTQ_NEED(directory, "PTQ_SMOLLM2", "config.json");
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   const Transformer model = load_model(directory.parent_path(), *ops, DType::f32);
   const auto tokenizer = load_tokenizer(directory.parent_path());
   for (const auto& prompt : read_json(golden, "golden").at("prompts")) {

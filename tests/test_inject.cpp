@@ -1,6 +1,6 @@
 // Outlier injection: the same function, outliers where they were asked for, and clear refusals.
 #include "compare.h"
-#include "cpu.h"
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"

@@ -1,6 +1,7 @@
 // The forward pass against transformers 4.57.6 (fp32, eager attention) on tiny models of every family: logits,
 // hidden states and the inputs of block 0's linears. Tolerances come with the goldens: ten times the reference's own
 // fp32-versus-fp64 difference.
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/files.h"
@@ -88,7 +89,7 @@ Transformer load(const fs::path& directory, Ops& ops, DType dtype) {
 }
 
 TEST(ModelGolden, Fp32LogitsHiddenStatesAndLinearInputs) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
@@ -129,7 +130,7 @@ TEST(ModelGolden, Fp32LogitsHiddenStatesAndLinearInputs) {
 
 // Rope regimes that depend on the length: the first n tokens run alone.
 TEST(ModelGolden, LengthDependentRope) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   int compared = 0;
   for (const fs::path& directory : golden_models()) {
     const Golden golden(directory);
@@ -154,7 +155,7 @@ TEST(ModelGolden, LengthDependentRope) {
 
 // The same sequences in one packed batch, and cut into a shared prefix and a rest, give the same bits.
 TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
@@ -168,7 +169,7 @@ TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
     Batch packed;
     packed.append(second);
     packed.append(first);
-    const Tensor both = model.logits(model.forward(packed));
+    const Tensor both = ops->to_host(model.logits(model.forward(packed)));
     const auto n = static_cast<std::int64_t>(second.size());
     EXPECT_EQ(max_difference(both.slice_rows(0, n).span<float>(), b.span<float>()), 0.0);
     EXPECT_EQ(max_difference(both.slice_rows(n, both.dim(0)).span<float>(), a.span<float>()), 0.0);
@@ -183,7 +184,7 @@ TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
       shared.append(second);
       shared.append(rest, prefix);
       shared.append(rest, prefix);
-      const Tensor y = model.logits(model.forward(shared));
+      const Tensor y = ops->to_host(model.logits(model.forward(shared)));
       EXPECT_EQ(max_difference(y.slice_rows(0, cut).span<float>(), a.slice_rows(0, cut).span<float>()), 0.0);
       for (std::int64_t copy : {0, 1}) {
         const std::int64_t begin = cut + n + copy * (length - cut);
@@ -198,7 +199,7 @@ TEST(ModelGolden, PackingAndPrefixSharingKeepTheBits) {
 
 // Changing a token leaves every earlier position's logits as they were, bit for bit.
 TEST(ModelGolden, Causality) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
@@ -220,7 +221,7 @@ TEST(ModelGolden, Causality) {
 // as a random walk, so the logits move by about u / sqrt(3) * sqrt(14 L + 4) of their rms; random networks without
 // training amplify a perturbation by a small factor per block, for which the bound allows 4 in all.
 TEST(ModelGolden, HalfModesStayWithinTheirRounding) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   for (const fs::path& directory : golden_models()) {
     SCOPED_TRACE(directory.filename().string());
     const Golden golden(directory);
@@ -244,7 +245,7 @@ TEST(ModelGolden, HalfModesStayWithinTheirRounding) {
 }
 
 TEST(Model, RefusesBadBatches) {
-  const auto ops = make_cpu_ops();
+  const auto ops = make_test_ops();
   const auto code_of = [&](const fs::path& directory, std::vector<std::int32_t> ids) {
     const Transformer model = load(directory, *ops, DType::f32);
     Batch batch;

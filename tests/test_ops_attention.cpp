@@ -51,7 +51,39 @@ TEST_P(Attention, AwkwardLengthsAndHeads) {
 }
 
 TEST_P(Attention, LargeHeads) {
-  for (int c : {80, 128, 256}) expect_right(*ops, make_spec(2, 1, c), {{0, 130, -1}}, DType::f32, 7);
+  for (int c : {80, 128, 129, 192, 250, 256}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+      expect_right(*ops, make_spec(2, 1, c), {{0, 130, -1}}, t, 7);
+      expect_right(*ops, make_spec(3, 3, c, 20), {{0, 33, -1}, {33, 70, 0}}, t, 8);
+    }
+  }
+}
+
+// Around tiles of 8, 16, 32 and 64 keys and of 64 (token, query head) rows.
+TEST_P(Attention, LengthsAroundTiles) {
+  unsigned seed = 50;
+  for (std::int32_t tokens : {7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 127, 128, 129}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+      expect_right(*ops, make_spec(2, 2, 16), {{0, tokens, -1}}, t, ++seed);
+      expect_right(*ops, make_spec(5, 1, 40, tokens / 2), {{0, tokens, -1}}, t, ++seed);
+    }
+  }
+}
+
+// Rows that do not begin at multiples of 16 bytes, though their length would allow it.
+TEST_P(Attention, UnalignedMemory) {
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const AttentionSpec a = make_spec(2, 1, 16);
+    const Inputs in = make_inputs(a, 70, t, 12);
+    const auto shifted = [&](const Tensor& x) {
+      const Tensor all = Tensor::zeros(t, {x.numel() + 1});
+      std::memcpy(all.slice_rows(1, x.numel() + 1).raw(), x.raw(), x.bytes());
+      return device(all).slice_rows(1, x.numel() + 1).reshape(x.shape());
+    };
+    const Tensor o = shifted(Tensor::zeros(t, in.q.shape()));
+    ops->attention(o, shifted(in.q), shifted(in.k), shifted(in.v), std::vector<Segment>{{0, 70, -1}}, a);
+    EXPECT_TRUE(same_bits(ops->to_host(o), run(*ops, in, {{0, 70, -1}}, a))) << name_of(t);
+  }
 }
 
 TEST_P(Attention, WindowsAndCaps) {
@@ -60,7 +92,12 @@ TEST_P(Attention, WindowsAndCaps) {
     expect_right(*ops, make_spec(4, 2, 16, window), {{0, 300, -1}}, DType::f32, ++seed);
     expect_right(*ops, make_spec(1, 1, 8, window, 3.0f), {{0, 110, -1}}, DType::f32, ++seed);
   }
-  expect_right(*ops, make_spec(2, 1, 16, 0, 50.0f), {{0, 200, -1}}, DType::bf16, ++seed);
+  for (DType t : {DType::bf16, DType::f16}) {
+    expect_right(*ops, make_spec(2, 1, 16, 0, 50.0f), {{0, 200, -1}}, t, ++seed);
+    expect_right(*ops, make_spec(4, 2, 16, 63, 2.0f), {{0, 200, -1}}, t, ++seed);
+    // Windows that end one key into a tile of 64 for the last of 16 rows.
+    for (std::int32_t window : {78, 79, 80}) expect_right(*ops, make_spec(1, 1, 16, window), {{0, 200, -1}}, t, ++seed);
+  }
 }
 
 TEST_P(Attention, SegmentsAndPrefixes) {
@@ -70,6 +107,60 @@ TEST_P(Attention, SegmentsAndPrefixes) {
   for (DType t : {DType::f32, DType::bf16}) {
     expect_right(*ops, make_spec(6, 2, 10), segments, t, ++seed);
     expect_right(*ops, make_spec(6, 2, 10, 40), segments, t, ++seed);
+  }
+}
+
+// Values chosen so that a row's sum almost cancels: its own rounding is then small, and weights that were rounded to
+// a half, or to two bf16, would be seen.
+TEST_P(Attention, WeightsAreNotRounded) {
+  constexpr int c = 8, count = 200;
+  const AttentionSpec a = make_spec(1, 1, c);
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Inputs random_inputs = make_inputs(a, 3 * count, DType::f32, 77);
+    for (float& x : random_inputs.q.span<float>()) x *= 0.5f;
+    const Inputs in{random_inputs.q.to(t), random_inputs.k.to(t), Tensor::zeros(t, {3 * count, c})};
+    Tensor v = Tensor::zeros(DType::f32, {3 * count, c});
+    std::vector<Segment> segments;
+    for (std::int32_t s = 0; s < count; ++s) {
+      segments.push_back({3 * s, 3 * s + 3, -1});
+      double weight[3];
+      for (int j = 0; j < 3; ++j) {
+        double score = 0.0;
+        for (int d = 0; d < c; ++d) score += element(in.q, (3 * s + 2) * c + d) * element(in.k, (3 * s + j) * c + d);
+        weight[j] = std::exp(a.scale * score);
+      }
+      for (int d = 0; d < c; ++d) {
+        const auto rounded = [&](double x) {
+          const Tensor one = Tensor::of<float>({static_cast<float>(x)}, {1}).to(t);
+          return element(one, 0);
+        };
+        const double first = 1.0 + d / 8.0, second = rounded(-weight[0] * first / weight[1]);
+        const double third = rounded(-(weight[0] * first + weight[1] * second) / weight[2]);
+        const double values[] = {first, second, third};
+        for (int j = 0; j < 3; ++j) v.data<float>()[(3 * s + j) * c + d] = static_cast<float>(values[j]);
+      }
+    }
+    const Inputs chosen{in.q, in.k, v.to(t)};
+    EXPECT_TRUE(near(run(*ops, chosen, segments, a), attention(chosen.q, chosen.k, chosen.v, segments, a)))
+        << name_of(t);
+  }
+}
+
+// Keys far below the largest score whose values are all that is left: their weights are small but not lost.
+TEST_P(Attention, SmallWeightsKeepTheirBits) {
+  const AttentionSpec a{1, 1, 8, 1.0f, 0.0f, 0};
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    Tensor q = Tensor::zeros(DType::f32, {100, 8}), k = Tensor::zeros(DType::f32, {100, 8});
+    const Tensor v = random(DType::f32, {100, 8}, 31, Data::positive);
+    for (int i = 0; i < 100; ++i) {
+      q.data<float>()[8 * i] = 1.0f;
+      k.data<float>()[8 * i] = i == 0 ? 0.0f : -12.0f - static_cast<float>(i % 16) / 8.0f;  // weights of e^-12 .. e^-14
+    }
+    for (int d = 0; d < 8; ++d) v.data<float>()[d] = 0.0f;
+    for (float& x : v.span<float>()) x *= 256.0f;
+    const Inputs in{q.to(t), k.to(t), v.to(t)};
+    const std::vector<Segment> segments{{0, 100, -1}};
+    EXPECT_TRUE(near(run(*ops, in, segments, a), attention(in.q, in.k, in.v, segments, a))) << name_of(t);
   }
 }
 
@@ -95,26 +186,45 @@ TEST_P(Attention, FirstTokenCopiesItsValue) {
 
 TEST_P(Attention, NaNStaysInItsFuture) {
   const AttentionSpec a = make_spec(1, 1, 8);
-  Inputs in = make_inputs(a, 200, DType::f32, 5);
-  in.q.data<float>()[150 * 8] = NAN;
-  const Tensor o = run(*ops, in, {{0, 200, -1}}, a);
-  for (int t = 0; t < 200; ++t) EXPECT_EQ(std::isnan(o.data<float>()[t * 8]), t == 150) << t;
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Inputs clean = make_inputs(a, 200, DType::f32, 5);
+    for (bool key : {false, true}) {
+      const Inputs in{clean.q.clone(), clean.k.clone(), clean.v};
+      (key ? in.k : in.q).data<float>()[150 * 8] = NAN;
+      const Tensor o = run(*ops, {in.q.to(t), in.k.to(t), in.v.to(t)}, {{0, 200, -1}}, a);
+      for (int i = 0; i < 200; ++i) EXPECT_EQ(std::isnan(element(o, i * 8)), key ? i >= 150 : i == 150) << i;
+    }
+  }
+}
+
+// A NaN in V does not reach other segments, also where their keys share a tile's worth of memory.
+TEST_P(Attention, NaNStaysInItsSegment) {
+  const AttentionSpec a = make_spec(1, 1, 8);
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Inputs in = make_inputs(a, 100, DType::f32, 5);
+    for (int d = 0; d < 8; ++d) in.v.data<float>()[50 * 8 + d] = NAN;
+    const Tensor o =
+        run(*ops, {in.q.to(t), in.k.to(t), in.v.to(t)}, {{0, 50, -1}, {50, 51, -1}, {51, 70, -1}, {70, 100, 0}}, a);
+    for (int i = 0; i < 100; ++i) EXPECT_EQ(std::isnan(element(o, i * 8)), i == 50) << i;
+  }
 }
 
 // Future tokens have no influence, not even on the last bit.
 TEST_P(Attention, IsCausal) {
   const AttentionSpec a = make_spec(3, 1, 16);
-  const Inputs in = make_inputs(a, 300, DType::f32, 5);
-  const Inputs shorter{in.q.slice_rows(0, 130), in.k.slice_rows(0, 130), in.v.slice_rows(0, 130)};
-  EXPECT_TRUE(same_bits(run(*ops, in, {{0, 300, -1}}, a).slice_rows(0, 130), run(*ops, shorter, {{0, 130, -1}}, a)));
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Inputs in = make_inputs(a, 300, t, 5);
+    const Inputs shorter{in.q.slice_rows(0, 130), in.k.slice_rows(0, 130), in.v.slice_rows(0, 130)};
+    EXPECT_TRUE(same_bits(run(*ops, in, {{0, 300, -1}}, a).slice_rows(0, 130), run(*ops, shorter, {{0, 130, -1}}, a)));
+  }
 }
 
 // A shared prefix gives the bits of the unshared computation, wherever the prefix ends relative to key blocks.
 TEST_P(Attention, SharedPrefixEqualsUnshared) {
-  for (std::int32_t window : {0, 50}) {
+  const auto check = [&](DType t, std::int32_t window) {
     const AttentionSpec a = make_spec(4, 2, 22, window);
-    for (std::int32_t prefix : {1, 63, 95, 96, 97, 150, 192}) {
-      const Inputs in = make_inputs(a, prefix + 60, DType::f32, 9);
+    for (std::int32_t prefix : {1, 63, 64, 95, 96, 97, 150, 192}) {
+      const Inputs in = make_inputs(a, prefix + 60, t, 9);
       const std::vector<Segment> shared{{0, prefix, -1}, {prefix, prefix + 20, 0}, {prefix + 20, prefix + 60, 0}};
       const Tensor together = run(*ops, in, shared, a);
       for (const Segment& s : {shared[1], shared[2]}) {
@@ -131,7 +241,10 @@ TEST_P(Attention, SharedPrefixEqualsUnshared) {
         EXPECT_TRUE(same_bits(together.slice_rows(0, prefix), o.slice_rows(0, prefix)));
       }
     }
-  }
+  };
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) check(t, 0);
+  check(DType::f32, 50);
+  check(DType::bf16, 50);
 }
 
 // Decoding: the last rows alone have the bits that they have among all rows.

@@ -191,6 +191,25 @@ TEST_P(Awq, GramLossIsTheSquaredErrorOfTheLinear) {
   }
 }
 
+// Around tiles of 128 columns and runs of 1024 rows, D at any alignment: a slice that begins at an odd row.
+TEST_P(Awq, GramLossAtEdgesOfTiles) {
+  for (auto [rows, n] :
+       {std::pair<int, int>{15, 127}, {17, 128}, {33, 130}, {0, 9}, {1023, 6}, {1024, 5}, {1025, 8}, {3, 1025}}) {
+    const Tensor x = random(DType::f32, {5, n}, static_cast<unsigned>(n)), g = upper_gram(x);
+    const Tensor all = random(DType::f32, {rows + 1, n}, static_cast<unsigned>(rows));
+    double want = 0.0, magnitude = 0.0;
+    for (std::int64_t r = 1; r <= rows; ++r) {
+      const Form f = form(all.data<float>() + r * n, g);
+      want += f.value;
+      magnitude += f.magnitude;
+    }
+    const double got = ops->gram_loss(device(all).slice_rows(1, rows + 1), device(g));
+    EXPECT_NEAR(got, want,
+                2.0 * (std::sqrt(static_cast<double>(std::max(n, std::min(rows, 1024)))) + 2.0) * unit * magnitude)
+        << rows << " x " << n;
+  }
+}
+
 // The clips of a row's group and the double-precision error of each on the same rounded weights.
 struct Candidate {
   float clip;
@@ -256,7 +275,8 @@ TEST_P(Awq, ClipSearchFindsTheLeastError) {
   };
   // Groups narrower and wider than there are tokens; tails of every tile.
   for (const Case& c : {Case{70, 256, 128, 200}, Case{5, 96, 32, 37}, Case{25, 65, 65, 131}, Case{49, 128, -1, 40},
-                        Case{200, 64, 64, 64}, Case{9, 320, 320, 7}, Case{3, 7, 1, 5}}) {
+                        Case{200, 64, 64, 64}, Case{9, 320, 320, 7}, Case{3, 7, 1, 5}, Case{13, 140, 140, 150},
+                        Case{12, 262, 131, 129}}) {
     for (const GridSpec& spec : {asymmetric, symmetric, GridSpec{3, false, false, GridRule::awq}}) {
       const std::int64_t group = c.group < 0 ? c.columns : c.group;
       const Tensor w = random(DType::f32, {c.rows, c.columns}, 41), x = random(DType::f32, {c.tokens, c.columns}, 42);

@@ -32,7 +32,9 @@ std::uint8_t nearest(float x, CodeBook book) {
 
 TEST_P(Codebook, NearestValue) {
   const std::vector<float> coarse{-1.0f, 0.0f, 0.25f, 1.0f}, single{0.0f};
-  for (const CodeBook book : {CodeBook(nf4_book), CodeBook(coarse), CodeBook(single)}) {
+  std::vector<float> fine;
+  for (int i = 0; i < 256; ++i) fine.push_back(static_cast<float>(i - 128) / 128.0f);
+  for (const CodeBook book : {CodeBook(nf4_book), CodeBook(coarse), CodeBook(single), CodeBook(fine)}) {
     for (std::int64_t columns : awkward) {
       const Tensor w = random(DType::f32, {300, columns}, static_cast<unsigned>(columns));
       const Coded got = coded(*ops, w, book);

@@ -50,6 +50,50 @@ TEST_P(Coded, ColumnsMayBelongToAnyGroup) {
   }
 }
 
+// Around tiles of 16 and 128 output rows, chunks of 64 columns and tiles of 64 and 128 rows; groups of whole chunks.
+TEST_P(Coded, AroundTiles) {
+  unsigned seed = 1;
+  for (DType t : {DType::bf16, DType::f16}) {
+    for (int bits : {4, 8}) {
+      for (auto [rows, n, i] : {std::tuple<int, int, int>{1, 15, 64},
+                                {63, 16, 128},
+                                {64, 17, 192},
+                                {65, 33, 65},
+                                {127, 31, 320},
+                                {128, 127, 64},
+                                {129, 128, 63},
+                                {130, 129, 256}}) {
+        expect_same(*ops, random_codes(bits, n, i, seed % 3 == 0 ? -1 : 64, seed), t, rows, seed);
+        ++seed;
+      }
+    }
+  }
+}
+
+// Rows of x that do not begin at a multiple of 16 bytes, or not even at a multiple of 4.
+TEST_P(Coded, AnyAlignmentOfX) {
+  for (DType t : compute_dtypes) {
+    for (std::int64_t i : {64, 72, 33, 66}) {
+      const CodedWeight w = random_codes(4, 40, i, -1, 1);
+      const Tensor x = random(t, {8, i}, 2), all = device(x);
+      const WeightPtr coded = ops->pack_codes(w, t);
+      Guarded from_slice(*ops, t, {5, 40}), from_copy(*ops, t, {5, 40});
+      ops->linear(from_slice.tensor(), all.slice_rows(3, 8), *coded, {});
+      ops->linear(from_copy.tensor(), device(x.slice_rows(3, 8).clone()), *coded, {});
+      EXPECT_TRUE(same_bits(from_slice.read(), from_copy.read())) << name_of(t) << " " << i;
+    }
+  }
+}
+
+// What pads the columns must not become an infinity: 60000 (0 - 8) is none of f16.
+TEST_P(Coded, LargeScales) {
+  CodedWeight w = random_codes(4, 20, 70, -1, 2);
+  for (float& scale : w.scales.span<float>()) scale = 60000.0f;
+  for (float& zero : w.zeros.span<float>()) zero = 8.0f;
+  for (std::uint8_t& code : w.codes.span<std::uint8_t>()) code = 7 + code % 3;
+  expect_same(*ops, w, DType::f16, 3, 7);
+}
+
 // Zero points need not be integers, nor below the codes' range.
 TEST_P(Coded, AnyZeroPoint) {
   CodedWeight w = random_codes(4, 70, 64, 16, 5);

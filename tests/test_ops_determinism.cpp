@@ -32,7 +32,7 @@ std::vector<Tensor> everything(Ops& ops, DType t) {
   ops.attention(o, x, x, x, segments, {6, 6, 16, 0.25f, 0.0f, 0});
   out.push_back(o);
   const Tensor n = ops.empty(t, {150, 96});
-  ops.norm(n, x, random(t, {1, 96}, 5), {}, {});
+  ops.norm(n, x, random(DType::f32, {1, 96}, 5), {}, {});
   out.push_back(n);
 
   Tensor h = Tensor::zeros(DType::f32, {96, 96});
@@ -106,6 +106,42 @@ TEST_P(Batch, ProductsOfARowDoNotDependOnTheBatch) {
   }
 }
 
+TEST_P(Batch, NormsOfARowDoNotDependOnTheBatch) {
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    for (int width : {40, 100, 577, 1280}) {
+      for (NormKind kind : {NormKind::layer, NormKind::rms}) {
+        const Tensor x = random(t, {70, width}, 1), w = random(DType::f32, {1, width}, 2);
+        const auto normed = [&](const Tensor& rows) {
+          const Tensor y = ops->empty(t, rows.shape());
+          ops->norm(y, device(rows), device(w), {}, {kind});
+          return ops->to_host(y);
+        };
+        const Tensor all = normed(x);
+        for (auto [begin, end] : {std::pair<int, int>{0, 1}, {1, 2}, {33, 70}, {69, 70}})
+          EXPECT_TRUE(same_bits(normed(x.slice_rows(begin, end).clone()), all.slice_rows(begin, end))) << begin;
+      }
+    }
+  }
+}
+
+TEST_P(Batch, StatisticsGiveTheSameBitsAgain) {
+  const Tensor x = device(random(DType::bf16, {300, 257}, 1)), y = device(random(DType::bf16, {300, 257}, 2));
+  const auto moments = [&] {
+    Tensor extremes = Tensor::empty(DType::f32, {2, 257});
+    std::fill_n(extremes.data<float>(), 257, INFINITY);
+    std::fill_n(extremes.data<float>() + 257, 257, -INFINITY);
+    const ChannelSums sums{device(Tensor::zeros(DType::f64, {5, 257})), device(extremes)};
+    ops->channel_sums(sums, x);
+    return ops->to_host(sums.moments);
+  };
+  const Tensor first = moments();
+  const double difference = ops->squared_difference(x, y);
+  for (int again = 0; again < 3; ++again) {
+    EXPECT_TRUE(same_bits(moments(), first));
+    EXPECT_EQ(ops->squared_difference(x, y), difference);
+  }
+}
+
 TEST_P(Batch, LogProbabilitiesDoNotDependOnOtherTargets) {
   const Tensor x = random(DType::f32, {150, 48}, 1);
   const WeightPtr w = ops->pack(random(DType::f32, {700, 48}, 2), WeightFormat::f32);
@@ -121,16 +157,18 @@ TEST_P(Batch, LogProbabilitiesDoNotDependOnOtherTargets) {
 // A segment's rows are those of the segment alone, wherever it lies in the batch.
 TEST_P(Batch, AttentionOfASegmentDoesNotDependOnTheBatch) {
   const AttentionSpec a{6, 2, 20, 0.2f, 0.0f, 0};
-  const Tensor q = random(DType::f32, {333, 120}, 1), k = random(DType::f32, {333, 40}, 2),
-               v = random(DType::f32, {333, 40}, 3);
-  const std::vector<Segment> segments{{0, 7, -1}, {7, 8, -1}, {8, 150, -1}, {150, 333, -1}};
-  const Tensor o = ops->empty(DType::f32, q.shape());
-  ops->attention(o, device(q), device(k), device(v), segments, a);
-  for (const Segment& s : segments) {
-    const auto part = [&](const Tensor& x) { return device(x.slice_rows(s.begin, s.end).clone()); };
-    const Tensor alone = ops->empty(DType::f32, {s.end - s.begin, 120});
-    ops->attention(alone, part(q), part(k), part(v), std::vector<Segment>{{0, s.end - s.begin, -1}}, a);
-    EXPECT_TRUE(same_bits(ops->to_host(alone), ops->to_host(o).slice_rows(s.begin, s.end))) << s.begin;
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor q = random(t, {333, 120}, 1), k = random(t, {333, 40}, 2), v = random(t, {333, 40}, 3);
+    const std::vector<Segment> segments{{0, 7, -1}, {7, 8, -1}, {8, 150, -1}, {150, 333, -1}};
+    const Tensor o = ops->empty(t, q.shape());
+    ops->attention(o, device(q), device(k), device(v), segments, a);
+    for (const Segment& s : segments) {
+      const auto part = [&](const Tensor& x) { return device(x.slice_rows(s.begin, s.end).clone()); };
+      const Tensor alone = ops->empty(t, {s.end - s.begin, 120});
+      ops->attention(alone, part(q), part(k), part(v), std::vector<Segment>{{0, s.end - s.begin, -1}}, a);
+      EXPECT_TRUE(same_bits(ops->to_host(alone), ops->to_host(o).slice_rows(s.begin, s.end)))
+          << name_of(t) << ' ' << s.begin;
+    }
   }
 }
 

@@ -24,8 +24,9 @@ Problem make_problem(Ops& ops, Kind kind, DType t, std::int64_t n, std::int64_t 
     const Tensor w = random(t, {n, i}, seed);
     return {ops.pack(w, float_format(t)), w};
   }
-  const Grouping grouping = seed % 3 == 0 ? Grouping::runs : Grouping::shuffled;
-  const CodedWeight w = random_codes(kind == Kind::u4 ? 4 : 8, n, i, 24, seed, grouping);
+  const bool runs = seed % 3 == 0;  // of a size that kernels handle on its own
+  const CodedWeight w =
+      random_codes(kind == Kind::u4 ? 4 : 8, n, i, runs ? 64 : 24, seed, runs ? Grouping::runs : Grouping::shuffled);
   return {ops.pack_codes(w, t), dequantized(w).to(t)};
 }
 
@@ -47,6 +48,38 @@ TEST_P(Few, AwkwardShapes) {
           EXPECT_TRUE(near(run(*ops, x, *p.packed, b), linear(x, p.w, b, t)))
               << name_of(t) << " kind " << static_cast<int>(kind) << ", " << rows << " x " << i << " x " << n;
         }
+      }
+    }
+  }
+}
+
+// Around strips of 16 output rows, chunks of 64 columns, and 8 of them at once.
+TEST_P(Few, AroundTiles) {
+  unsigned seed = 2;
+  for (DType t : compute_dtypes) {
+    for (Kind kind : kinds) {
+      for (auto [n, i] :
+           {std::pair<int, int>{15, 63}, {16, 65}, {17, 512}, {31, 576}, {33, 1025}, {32, 1728}, {3, 2240}}) {
+        seed += 1;
+        const Problem p = make_problem(*ops, kind, t, n, i, seed);
+        const Tensor x = random(t, {9, i}, seed);
+        EXPECT_TRUE(near(run(*ops, x, *p.packed), linear(x, p.w, {}, t)))
+            << name_of(t) << " kind " << static_cast<int>(kind) << ", " << i << " x " << n;
+      }
+    }
+  }
+}
+
+// Rows of x that do not begin at a multiple of 16 bytes, or not even at a multiple of 4.
+TEST_P(Few, AnyAlignmentOfX) {
+  for (DType t : compute_dtypes) {
+    for (Kind kind : kinds) {
+      for (std::int64_t i : {64, 72, 33, 66}) {
+        const Problem p = make_problem(*ops, kind, t, 40, i, 3);
+        const Tensor x = random(t, {8, i}, 2);
+        Guarded y(*ops, t, {5, 40});
+        ops->linear_few(y.tensor(), device(x).slice_rows(3, 8), *p.packed, {});
+        EXPECT_TRUE(same_bits(y.read(), run(*ops, x.slice_rows(3, 8).clone(), *p.packed))) << name_of(t) << " " << i;
       }
     }
   }

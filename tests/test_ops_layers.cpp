@@ -10,21 +10,26 @@ PTQ_ON_ALL_BACKENDS(Layers);
 
 constexpr DType activations[] = {DType::f32, DType::bf16, DType::f16};
 
+// Widths of rows: not a multiple of 16 bytes, of one and of several rounds of a block of threads.
+constexpr std::int64_t row_widths[] = {1, 37, 64, 2056, 2057};
+
 TEST_P(Layers, Embed) {
   for (DType t : activations) {
-    for (float scale : {1.0f, 11.3125f}) {
-      const Tensor table = random(t, {50, 37}, 1);
+    for (std::int64_t d : row_widths) {
+      const Tensor table = random(t, {50, d}, 1);
       const std::vector<std::int32_t> ids{0, 49, 7, 7, 13};
-      Guarded y(*ops, t, {5, 37});
-      ops->embed(y.tensor(), device(indices(ids)), device(table), scale);
-      Collector want({5, 37}, t);
-      for (std::int32_t id : ids) {
-        for (int i = 0; i < 37; ++i) {
-          const double v = element(table, id * 37 + i) * scale;
-          want.add(v, 0.0, 1.0, unit * std::fabs(v));
+      for (float scale : {1.0f, 11.3125f}) {
+        Guarded y(*ops, t, {5, d});
+        ops->embed(y.tensor(), device(indices(ids)), device(table), scale);
+        Collector want({5, d}, t);
+        for (std::int32_t id : ids) {
+          for (std::int64_t i = 0; i < d; ++i) {
+            const double v = element(table, id * d + i) * scale;
+            want.add(v, 0.0, 1.0, unit * std::fabs(v));
+          }
         }
+        EXPECT_TRUE(near(y.read(), want.take())) << name_of(t) << " " << d;
       }
-      EXPECT_TRUE(near(y.read(), want.take())) << name_of(t);
     }
   }
 }
@@ -37,31 +42,36 @@ TEST_P(Layers, EmbedRefusesIdsOutsideOfTheTable) {
 
 TEST_P(Layers, AddRowsAndAdd) {
   for (DType t : activations) {
-    const Tensor x = random(t, {6, 33}, 1), table = random(t, {9, 33}, 2);
-    const std::vector<std::int32_t> index{8, 0, 3, 3, 1, 2};
-    Guarded y(*ops, t, {6, 33}, x), z(*ops, t, {6, 33}, x);
-    ops->add_rows(y.tensor(), device(indices(index)), device(table));
-    ops->add(z.tensor(), device(table.slice_rows(0, 6)));
-    Collector rows({6, 33}, t), plain({6, 33}, t);
-    for (std::int64_t i = 0; i < 6 * 33; ++i) {
-      const double a = element(x, i);
-      rows.add(a + element(table, index[static_cast<std::size_t>(i / 33)] * 33 + i % 33), 0.0, 1.0, 4.0 * unit);
-      plain.add(a + element(table, i), 0.0, 1.0, 4.0 * unit);
+    for (std::int64_t d : row_widths) {
+      const Tensor x = random(t, {6, d}, 1), table = random(t, {9, d}, 2);
+      const std::vector<std::int32_t> index{8, 0, 3, 3, 1, 2};
+      Guarded y(*ops, t, {6, d}, x), z(*ops, t, {6, d}, x);
+      ops->add_rows(y.tensor(), device(indices(index)), device(table));
+      ops->add(z.tensor(), device(table.slice_rows(0, 6)));
+      Collector rows({6, d}, t), plain({6, d}, t);
+      for (std::int64_t i = 0; i < 6 * d; ++i) {
+        const double a = element(x, i);
+        rows.add(a + element(table, index[static_cast<std::size_t>(i / d)] * d + i % d), 0.0, 1.0, 4.0 * unit);
+        plain.add(a + element(table, i), 0.0, 1.0, 4.0 * unit);
+      }
+      EXPECT_TRUE(near(y.read(), rows.take())) << name_of(t) << " " << d;
+      EXPECT_TRUE(near(z.read(), plain.take())) << name_of(t) << " " << d;
     }
-    EXPECT_TRUE(near(y.read(), rows.take()));
-    EXPECT_TRUE(near(z.read(), plain.take()));
   }
 }
 
 TEST_P(Layers, GatherRows) {
-  for (DType t : activations) {
-    const Tensor x = random(t, {7, 5}, 1);
-    Guarded y(*ops, t, {3, 5});
-    ops->gather_rows(y.tensor(), device(x), device(indices({6, 0, 6})));
-    const Tensor got = y.read();
-    EXPECT_TRUE(same_bits(got.slice_rows(0, 1), x.slice_rows(6, 7)));
-    EXPECT_TRUE(same_bits(got.slice_rows(1, 2), x.slice_rows(0, 1)));
-    EXPECT_TRUE(same_bits(got.slice_rows(2, 3), x.slice_rows(6, 7)));
+  for (DType t : {DType::f32, DType::bf16, DType::f16, DType::i8, DType::i64}) {
+    for (std::int64_t d : {1, 5, 6, 64, 2057, 4112}) {
+      Tensor x = Tensor::empty(t, {7, d});
+      for (std::size_t i = 0; i < x.bytes(); ++i) static_cast<unsigned char*>(x.raw())[i] = (i * 7 + i / 256) % 253;
+      Guarded y(*ops, t, {3, d});
+      ops->gather_rows(y.tensor(), device(x), device(indices({6, 0, 6})));
+      const Tensor got = y.read();
+      EXPECT_TRUE(same_bits(got.slice_rows(0, 1), x.slice_rows(6, 7))) << name_of(t) << " " << d;
+      EXPECT_TRUE(same_bits(got.slice_rows(1, 2), x.slice_rows(0, 1))) << name_of(t) << " " << d;
+      EXPECT_TRUE(same_bits(got.slice_rows(2, 3), x.slice_rows(6, 7))) << name_of(t) << " " << d;
+    }
   }
   EXPECT_THROW(
       ops->gather_rows(ops->empty(DType::f32, {1, 5}), device(random(DType::f32, {7, 5}, 1)), device(indices({7}))),
@@ -79,7 +89,10 @@ Expected norm_reference(const Tensor& x, const Tensor& w, const Tensor& b, const
       absolute += std::fabs(element(x, r * d + i)) / static_cast<double>(d);
     }
     if (spec.kind == NormKind::rms) mean = 0.0;
-    for (std::int64_t i = 0; i < d; ++i) square += std::pow(element(x, r * d + i) - mean, 2) / static_cast<double>(d);
+    for (std::int64_t i = 0; i < d; ++i) {
+      const double from_mean = element(x, r * d + i) - mean;
+      square += from_mean * from_mean / static_cast<double>(d);
+    }
     const double scale = 1.0 / std::sqrt(square + spec.epsilon);
     const double chain = std::sqrt(static_cast<double>(d)) + 2.0;
     for (std::int64_t i = 0; i < d; ++i) {
@@ -109,14 +122,31 @@ TEST_P(Layers, Norms) {
     for (const NormSpec& spec : specs) {
       for (std::int64_t d : awkward) {
         for (std::int64_t gains : {1, 3}) {
-          const Tensor x = random(t, {9, d}, ++seed), w = random(t, {gains, d}, ++seed);
-          const Tensor b = spec.kind == NormKind::layer ? random(t, {gains, d}, ++seed) : Tensor();
+          const Tensor x = random(t, {9, d}, ++seed), w = random(DType::f32, {gains, d}, ++seed);
+          const Tensor b = spec.kind == NormKind::layer ? random(DType::f32, {gains, d}, ++seed) : Tensor();
           Guarded y(*ops, t, {9, d}), in_place(*ops, t, {9, d}, x);
           ops->norm(y.tensor(), device(x), device(w), b ? device(b) : b, spec);
           EXPECT_TRUE(near(y.read(), norm_reference(x, w, b, spec))) << name_of(t) << " " << d << " " << gains;
           ops->norm(in_place.tensor(), in_place.tensor(), device(w), b ? device(b) : b, spec);
           EXPECT_TRUE(same_bits(in_place.read(), y.read()));
         }
+      }
+    }
+  }
+}
+
+// Around the widths at which a row is shared by part of a warp, a warp, a block, and a block that reads it again.
+TEST_P(Layers, NormsOfWideRows) {
+  for (DType t : activations) {
+    for (NormKind kind : {NormKind::rms, NormKind::layer}) {
+      for (std::int64_t d : {127, 128, 256, 264, 511, 512, 513, 520, 1000, 16383, 16384, 16392, 33001}) {
+        const Tensor x = random(t, {3, d}, 1), w = random(DType::f32, {2, d}, 2), b = random(DType::f32, {2, d}, 3);
+        Guarded y(*ops, t, {3, d}), in_place(*ops, t, {3, d}, x);
+        const NormSpec spec{kind, 1e-5f, false, false};
+        ops->norm(y.tensor(), device(x), device(w), device(b), spec);
+        EXPECT_TRUE(near(y.read(), norm_reference(x, w, b, spec))) << name_of(t) << " " << d;
+        ops->norm(in_place.tensor(), in_place.tensor(), device(w), device(b), spec);
+        EXPECT_TRUE(same_bits(in_place.read(), y.read())) << name_of(t) << " " << d;
       }
     }
   }
@@ -137,7 +167,8 @@ TEST_P(Layers, Rope) {
   unsigned seed = 1;
   for (DType t : activations) {
     for (RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
-      for (auto [heads, c, p] : {std::tuple{1, 2, 1}, {3, 14, 7}, {2, 64, 32}, {2, 22, 5}, {4, 96, 48}}) {
+      for (auto [heads, c, p] :
+           {std::tuple{1, 2, 1}, {3, 14, 7}, {2, 64, 32}, {2, 22, 5}, {2, 96, 16}, {3, 80, 12}, {4, 96, 48}}) {
         const std::int64_t tokens = 11;
         const Tensor x = random(t, {tokens, heads * c}, ++seed);
         Tensor cos = Tensor::empty(DType::f32, {tokens, p}), sin = Tensor::empty(DType::f32, {tokens, p});
@@ -228,8 +259,56 @@ TEST_P(Layers, ActivationsKeepNaN) {
   }
 }
 
-TEST_P(Layers, CountNonfinite) {
+// Rows at addresses that are no multiple of 16 bytes give the bits of aligned ones.
+TEST_P(Layers, UnalignedRowsGiveTheSameBits) {
+  const auto shifted = [&](const Tensor& x, std::int64_t by) {  // a view of `by` elements into a larger tensor
+    Tensor all = Tensor::zeros(x.dtype(), {x.numel() + by});
+    std::memcpy(all.slice_rows(by, x.numel() + by).raw(), x.raw(), x.bytes());
+    return device(all).slice_rows(by, x.numel() + by).reshape(x.shape());
+  };
   for (DType t : activations) {
+    for (std::int64_t d : {64, 768, 1040}) {
+      const Tensor x = random(t, {5, d}, 1), y = random(t, {5, d}, 2), w = random(DType::f32, {1, d}, 3);
+      const Tensor table = random(t, {9, d}, 4), index = device(indices({8, 0, 3, 3, 1}));
+      const Tensor cos = random(DType::f32, {5, 16}, 5), sin = random(DType::f32, {5, 16}, 6);
+      const auto results = [&](std::int64_t by) {
+        std::vector<Tensor> out;
+        const auto in_place = [&](auto&& run) {
+          const Tensor z = shifted(x, by);
+          run(z);
+          out.push_back(ops->to_host(z));
+        };
+        in_place([&](const Tensor& z) { ops->embed(z, index, shifted(table, by), 1.5f); });
+        in_place([&](const Tensor& z) { ops->add_rows(z, index, shifted(table, by)); });
+        in_place([&](const Tensor& z) { ops->gather_rows(z, shifted(table, by), index); });
+        in_place([&](const Tensor& z) { ops->add(z, shifted(y, by)); });
+        in_place([&](const Tensor& z) { ops->norm(z, z, shifted(w, by), shifted(w, by), {NormKind::layer}); });
+        in_place([&](const Tensor& z) { ops->norm(z, z, shifted(w, by), {}, {}); });
+        for (RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved})
+          in_place([&](const Tensor& z) { ops->rope(z, shifted(cos, by), shifted(sin, by), 2, style); });
+        for (Activation a : {Activation::relu, Activation::silu, Activation::gelu_tanh, Activation::gelu_erf})
+          in_place([&](const Tensor& z) { ops->activate(z, z, shifted(y, by), a); });
+        return out;
+      };
+      const std::vector<Tensor> aligned = results(0);
+      for (std::int64_t by : {1, 2}) {
+        const std::vector<Tensor> got = results(by);
+        for (std::size_t i = 0; i < got.size(); ++i)
+          EXPECT_TRUE(same_bits(got[i], aligned[i])) << i << " " << name_of(t) << " " << d << " " << by;
+      }
+    }
+  }
+}
+
+TEST_P(Layers, CountNonfinite) {
+  EXPECT_EQ(ops->count_nonfinite(ops->empty(DType::f32, {0})), 0);
+  for (DType t : activations) {
+    for (std::int64_t n : {1, 7, 16383, 16384, 16385}) {  // around the piece of a block
+      Tensor x = Tensor::zeros(DType::f32, {n + 1});
+      x.data<float>()[n] = -INFINITY;
+      EXPECT_EQ(ops->count_nonfinite(device(x.to(t)).slice_rows(0, n)), 0) << n;
+      EXPECT_EQ(ops->count_nonfinite(device(x.to(t)).slice_rows(1, n + 1)), 1) << n;
+    }
     Tensor x = random(DType::f32, {40, 1000}, 9);
     EXPECT_EQ(ops->count_nonfinite(device(x.to(t))), 0);
     x.data<float>()[0] = NAN;

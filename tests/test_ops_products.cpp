@@ -1,5 +1,6 @@
 // Linears, logits, log-probabilities, int8 products and Gram matrices against double precision.
 #include "backends.h"
+#include "coded_inputs.h"
 #include "reference.h"
 
 #include <cstdlib>
@@ -45,6 +46,46 @@ TEST_P(Products, LinearIsExactOnSmallIntegers) {
     Expected want = linear(x, w, {}, t);
     std::fill(want.bound.begin(), want.bound.end(), 0.0);
     EXPECT_TRUE(near(run_linear(*ops, x, w, {}), want)) << name_of(t);
+  }
+}
+
+// A copy on the device that begins one element after a well aligned address.
+Tensor misaligned(Ops& ops, const Tensor& t) {
+  Tensor flat = Tensor::zeros(t.dtype(), {t.numel() + 1});
+  std::memcpy(flat.slice_rows(1, t.numel() + 1).raw(), t.raw(), t.bytes());
+  return ops.to_device(flat).slice_rows(1, t.numel() + 1).reshape(t.shape());
+}
+
+// Views at any address, of odd and even widths, give the bits of their copies.
+TEST_P(Products, LinearOfMisalignedViews) {
+  unsigned seed = 70;
+  for (DType t : activations) {
+    for (auto [n, width] : {std::pair<int, int>{64, 64}, {72, 33}, {37, 40}, {8, 1}}) {
+      const Tensor x = random(t, {9, width}, ++seed), w = random(t, {n, width}, ++seed);
+      const Tensor b = random(DType::f32, {n}, ++seed);
+      const WeightPtr packed = ops->pack(w, format_of(t));
+      Guarded y(*ops, t, {9 * n + 1});
+      const Tensor inside = y.tensor().slice_rows(1, 9 * n + 1).reshape({9, n});
+      ops->linear(inside, misaligned(*ops, x), *packed, misaligned(*ops, b));
+      EXPECT_TRUE(same_bits(y.read().slice_rows(1, 9 * n + 1).reshape({9, n}), run_linear(*ops, x, w, b)))
+          << name_of(t) << " " << width << " x " << n;
+      const Tensor last = device(x).slice_rows(8, 9), alone = ops->empty(t, {1, n});
+      ops->linear(alone, last, *packed, device(b));
+      EXPECT_TRUE(same_bits(ops->to_host(alone), run_linear(*ops, x.slice_rows(8, 9).clone(), w, b)));
+    }
+  }
+}
+
+// So many outputs that a GPU takes larger tiles: the bits of fewer rows, which it takes in small ones.
+TEST_P(Products, LinearOfManyOutputs) {
+  constexpr std::int64_t rows = 257, n = 33 * 256 - 3;
+  for (DType t : {DType::f32, DType::bf16}) {
+    const Tensor x = random(t, {rows, 9}, 1), w = random(t, {n, 9}, 2), b = random(DType::f32, {n}, 3);
+    const Tensor all = run_linear(*ops, x, w, b);
+    for (auto [begin, end] : {std::pair<int, int>{0, 70}, {127, 130}, {200, 257}}) {
+      EXPECT_TRUE(same_bits(run_linear(*ops, x.slice_rows(begin, end), w, b), all.slice_rows(begin, end)))
+          << name_of(t) << " rows " << begin << " to " << end;
+    }
   }
 }
 
@@ -298,6 +339,97 @@ TEST_P(Products, LinearS8IsExactInItsSums) {
   }
 }
 
+// Rows with outlier columns, random codes and a bias, for products whose sums are compared bit for bit.
+struct Int8Case {
+  Int8Rows x;  // on the host
+  Tensor w, b;
+
+  Int8Case(std::int64_t rows, std::int64_t n, std::int64_t width, unsigned seed)
+      : w(random(DType::f32, {n, width}, seed)), b(random(DType::f32, {n}, seed + 1)) {
+    const std::vector<std::int32_t> columns{0, static_cast<std::int32_t>(width / 2),
+                                            static_cast<std::int32_t>(width - 1)};
+    x = {Tensor::empty(DType::i8, {rows, width}), random(DType::f32, {rows}, seed + 2, Data::positive),
+         random(DType::f32, {rows, 3}, seed + 3), indices(columns)};
+    std::mt19937 generator(seed);
+    for (std::int8_t& code : x.codes.span<std::int8_t>())
+      code = static_cast<std::int8_t>(static_cast<int>(generator() % 255) - 127);
+  }
+  Int8Rows rows(std::int64_t begin, std::int64_t end) const {
+    return {x.codes.slice_rows(begin, end), x.scales.slice_rows(begin, end), x.outliers.slice_rows(begin, end),
+            x.outlier_columns};
+  }
+};
+
+Tensor run_linear_s8(Ops& ops, const Int8Rows& x, const Weight& w, const Tensor& b, DType t) {
+  Guarded y(ops, t, {x.codes.rows(), w.out_features()});
+  const auto device = [&](const Tensor& host) { return ops.to_device(host); };
+  ops.linear_s8(y.tensor(), {device(x.codes), device(x.scales), device(x.outliers), device(x.outlier_columns)}, w,
+                device(b));
+  return y.read();
+}
+
+// One order of arithmetic: the scales' product, the outliers' chain, the bias.
+TEST_P(Products, LinearS8HasTheBitsOfTheCpu) {
+  const auto cpu = make_cpu_ops(1);
+  unsigned seed = 81;
+  for (DType t : activations) {
+    for (auto [rows, n, width] : {std::tuple{1, 1, 1}, {16, 32, 256}, {17, 31, 257}, {64, 33, 1030}, {65, 520, 80}}) {
+      const Int8Case c(rows, n, width, ++seed);
+      const WeightPtr w = ops->pack(c.w, WeightFormat::s8), reference = cpu->pack(c.w, WeightFormat::s8);
+      EXPECT_TRUE(same_bits(run_linear_s8(*ops, c.x, *w, c.b, t), run_linear_s8(*cpu, c.x, *reference, c.b, t)))
+          << name_of(t) << " " << rows << " x " << width << " x " << n;
+    }
+  }
+}
+
+// A product large enough for every way of tiling: rows alone, a few at a time and all together have the same bits.
+TEST_P(Products, LinearS8OfAnyNumberOfRowsIsTheSame) {
+  for (std::int64_t n : {1400, 1409}) {  // whole vectors of y, and not
+    const Int8Case c(1409, n, 272, 91);
+    const WeightPtr w = ops->pack(c.w, WeightFormat::s8);
+    const Tensor all = run_linear_s8(*ops, c.x, *w, c.b, DType::bf16);
+    for (auto [begin, end] : {std::pair<int, int>{0, 16}, {120, 129}, {600, 700}, {1023, 1024}, {1400, 1409}}) {
+      EXPECT_TRUE(same_bits(run_linear_s8(*ops, c.rows(begin, end), *w, c.b, DType::bf16), all.slice_rows(begin, end)))
+          << n << " " << begin << " " << end;
+    }
+  }
+}
+
+// Views that begin anywhere: a vector that one row allows may not be aligned in the tensor.
+TEST_P(Products, QuantizeRowsOfUnalignedViews) {
+  const auto cpu = make_cpu_ops(1);
+  for (DType t : activations) {
+    for (std::int64_t width : {1, 37, 64, 1048, 2050}) {
+      const Tensor host = random(t, {3 * width + 9}, 7), all = device(host);
+      for (std::int64_t first : {0, 1, 4, 8}) {
+        const auto view = [&](const Tensor& x) { return x.slice_rows(first, first + 3 * width).reshape({3, width}); };
+        const Int8Rows q = ops->quantize_rows(view(all)), want = cpu->quantize_rows(view(host));
+        EXPECT_TRUE(same_bits(ops->to_host(q.codes), want.codes)) << name_of(t) << " " << width << " " << first;
+        EXPECT_TRUE(same_bits(ops->to_host(q.scales), want.scales)) << name_of(t) << " " << width << " " << first;
+        const Tensor expected = Tensor::empty(t, {3, width});
+        cpu->fake_quantize_rows(expected, view(host), 4);
+        Guarded y(*ops, t, host.shape());
+        ops->fake_quantize_rows(view(y.tensor()), view(all), 4);
+        EXPECT_TRUE(same_bits(view(y.read()).clone(), expected)) << name_of(t) << " " << width << " " << first;
+      }
+    }
+  }
+}
+
+// Codes and results that begin anywhere.
+TEST_P(Products, LinearS8OfUnalignedViews) {
+  const Int8Case c(9, 48, 64, 5);
+  const WeightPtr w = ops->pack(c.w, WeightFormat::s8);
+  const Tensor want = run_linear_s8(*ops, c.x, *w, c.b, DType::f16);
+  Tensor codes = Tensor::zeros(DType::i8, {9 * 64 + 1});
+  std::copy_n(c.x.codes.data<std::int8_t>(), 9 * 64, codes.data<std::int8_t>() + 1);
+  const Int8Rows x{device(codes).slice_rows(1, 9 * 64 + 1).reshape({9, 64}), device(c.x.scales), device(c.x.outliers),
+                   device(c.x.outlier_columns)};
+  Guarded y(*ops, DType::f16, {9 * 48 + 1});
+  ops->linear_s8(y.tensor().slice_rows(1, 9 * 48 + 1).reshape({9, 48}), x, *w, device(c.b));
+  EXPECT_TRUE(same_bits(y.read().slice_rows(1, 9 * 48 + 1).reshape({9, 48}), want));
+}
+
 TEST_P(Products, LogitsScaleAndCap) {
   for (DType t : activations) {
     const Tensor x = random(t, {65, 48}, 1), w = random(t, {700, 48}, 2);
@@ -319,8 +451,14 @@ TEST_P(Products, LogitsScaleAndCap) {
 TEST_P(Products, TokenLogprobs) {
   unsigned seed = 21;
   for (DType t : activations) {
-    for (auto [rows, vocab] : {std::pair<int, int>{1, 1}, {3, 5}, {70, 513}, {130, 1500}}) {
-      const Tensor x = random(t, {rows, 40}, ++seed), w = random(t, {vocab, 40}, ++seed);
+    for (auto [rows, vocab, width] : {std::tuple<int, int, int>{1, 1, 40},
+                                      {3, 5, 40},
+                                      {2, 255, 7},
+                                      {2, 256, 64},
+                                      {129, 257, 300},
+                                      {70, 513, 40},
+                                      {130, 1500, 40}}) {
+      const Tensor x = random(t, {rows, width}, ++seed), w = random(t, {vocab, width}, ++seed);
       const WeightPtr packed = ops->pack(w, format_of(t));
       std::vector<Target> targets;  // unsorted, with repeated rows and rows without targets
       for (int i = 0; i < 40; ++i) {
@@ -354,6 +492,31 @@ TEST_P(Products, TokenLogprobsOfExtremeLogits) {
   EXPECT_EQ(got[2], -2e4);
 }
 
+// So large a vocabulary that the logits of a coded head do not all exist at a time.
+TEST_P(Products, TokenLogprobsOfManyCodedLogits) {
+  constexpr std::int64_t rows = 130, vocab = 33000;
+  const CodedWeight w = random_codes(4, vocab, 8, -1, 1);
+  const Tensor x = device(random(DType::bf16, {rows, 8}, 2));
+  std::vector<Target> targets;
+  for (std::int32_t r : {0, 1, 127, 128, 129}) targets.push_back({r, r * 255});
+  for (std::int32_t r = 0; r < rows; ++r) targets.push_back({r, 32999 - r});
+  const std::vector<double> got = ops->token_logprobs(x, targets, *ops->pack_codes(w, DType::bf16), {});
+  EXPECT_EQ(got, ops->token_logprobs(x, targets, *ops->pack(dequantized(w), WeightFormat::bf16), {}));
+}
+
+// A NaN or infinity among the logits of a row is that row's alone.
+TEST_P(Products, TokenLogprobsKeepNonFinite) {
+  Tensor x = random(DType::f32, {3, 8}, 1);
+  const Tensor w = random(DType::f32, {300, 8}, 2, Data::positive);
+  x.data<float>()[8] = NAN;
+  x.data<float>()[16] = INFINITY;
+  const std::vector<Target> targets{{0, 299}, {1, 0}, {2, 150}};
+  const auto got = ops->token_logprobs(device(x), targets, *ops->pack(w, WeightFormat::f32), {});
+  EXPECT_TRUE(std::isfinite(got[0]));
+  EXPECT_TRUE(std::isnan(got[1]));
+  EXPECT_TRUE(std::isnan(got[2]));
+}
+
 TEST_P(Products, GramAtAwkwardShapes) {
   unsigned seed = 31;
   for (DType t : activations) {
@@ -378,6 +541,58 @@ TEST_P(Products, GramIsExactOnSmallIntegers) {
     Expected want = gram(h0, x);
     for (double& b : want.bound) b = std::isinf(b) ? b : 0.0;
     EXPECT_TRUE(near(h.read(), want)) << name_of(t);
+  }
+}
+
+// Around tiles of 128 columns, squares of 8 x 8 tiles, steps of 16 and 32 tokens, and rows of X at every alignment: X
+// is a slice that begins at an odd row. What lies below the diagonal of H must not matter. Sums of integers are exact,
+// so that any lost or doubled token shows.
+TEST_P(Products, GramAtEdgesOfTiles) {
+  for (auto [tokens, n] :
+       {std::pair<int, int>{31, 127}, {32, 128}, {33, 129}, {16, 136}, {65, 12}, {100, 257}, {3, 1025}}) {
+    for (DType t : activations) {
+      const Tensor all = device(random(t, {tokens + 2, n}, static_cast<unsigned>(n), Data::small_integers));
+      const Tensor x = all.slice_rows(1, tokens + 1);
+      Tensor h0 = random(DType::f32, {n, n}, 5, Data::small_integers);
+      for (int i = 0; i < n; ++i) std::fill_n(h0.data<float>() + std::int64_t{i} * n, i, NAN);
+      Guarded h(*ops, DType::f32, {n, n}, h0);
+      ops->gram(h.tensor(), x);
+      const Tensor got = h.read(), on_host = ops->to_host(x);
+      std::int64_t wrong = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        std::vector<float> want(h0.data<float>() + i * n, h0.data<float>() + (i + 1) * n);
+        for (std::int64_t k = 0; k < tokens; ++k) {
+          const auto xi = static_cast<float>(element(on_host, k * n + i));
+          for (std::int64_t j = i; j < n; ++j) {
+            want[static_cast<std::size_t>(j)] += xi * static_cast<float>(element(on_host, k * n + j));
+          }
+        }
+        for (std::int64_t j = i; j < n; ++j) wrong += got.data<float>()[i * n + j] != want[static_cast<std::size_t>(j)];
+      }
+      EXPECT_EQ(wrong, 0) << name_of(t) << " " << tokens << " x " << n;
+    }
+  }
+}
+
+// Long sums move to memory now and then; how tokens are split into calls shows in rounding only.
+TEST_P(Products, GramOfManyTokensInAnySplit) {
+  const int n = 40;
+  for (DType t : activations) {
+    for (Data kind : {Data::small_integers, Data::positive}) {
+      const Tensor x = device(random(t, {8193, n}, 6, kind));
+      const Tensor zero = Tensor::zeros(DType::f32, {n, n});
+      Expected want = gram(zero, ops->to_host(x));
+      for (std::size_t i = 0; i < want.bound.size(); ++i) {
+        const double rounding = 2.0 * (std::sqrt(4096.0) + 4.0) * unit * want.value[i];  // two promotions, two calls
+        want.bound[i] = std::isinf(want.bound[i]) ? INFINITY : kind == Data::positive ? rounding : 0.0;
+      }
+      for (std::int64_t split : {0, 1, 4097}) {
+        Guarded h(*ops, DType::f32, {n, n}, zero);
+        ops->gram(h.tensor(), x.slice_rows(0, split));
+        ops->gram(h.tensor(), x.slice_rows(split, 8193));
+        EXPECT_TRUE(near(h.read(), want)) << name_of(t) << " split at " << split;
+      }
+    }
   }
 }
 

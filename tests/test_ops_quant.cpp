@@ -55,6 +55,45 @@ TEST_P(Quant, GridsAndRoundingFollowTheDefinition) {
   }
 }
 
+// Among 80 shrunken ranges the search takes one of least sum |q - w|^2.4, to the rounding of its fp32 powers.
+TEST_P(Quant, RangeSearchFindsTheLeastError) {
+  for (const bool symmetric : {false, true}) {
+    for (const int bits : {2, 4}) {
+      const GridSpec spec{bits, symmetric, true};
+      const std::int64_t columns = 200, group = 64, groups = 4;
+      const Tensor w = grid_rows(columns);
+      Guarded scales(*ops, DType::f32, {7, groups}), zeros(*ops, DType::f32, {7, groups});
+      ops->group_grids(scales.tensor(), zeros.tensor(), device(w), spec, group);
+      const Tensor s = scales.read(), z = zeros.read();
+      for (std::int64_t r = 0; r < 7; ++r) {
+        for (std::int64_t g = 0; g < groups; ++g) {
+          const std::span<const float> slice{w.data<float>() + r * columns + g * group,
+                                             static_cast<std::size_t>(std::min(group, columns - g * group))};
+          const auto [lo, hi] = std::minmax_element(slice.begin(), slice.end());
+          const GridPoint chosen{s.data<float>()[r * groups + g], z.data<float>()[r * groups + g]};
+          const auto error = [&](GridPoint p) {
+            double sum = 0.0;
+            for (float x : slice)
+              sum +=
+                  std::pow(std::fabs(double{value_of(code_of(x, p, static_cast<float>(spec.levels())), p)} - x), 2.4);
+            return sum;
+          };
+          double least = INFINITY;
+          bool known = false;
+          for (int i = 0; i < 80; ++i) {
+            const auto part = static_cast<float>(1.0 - i / 100.0);
+            const GridPoint p = grid_of_range(part * *lo, part * *hi, spec);
+            least = std::min(least, error(p));
+            known |= p.scale == chosen.scale && p.zero == chosen.zero;
+          }
+          EXPECT_TRUE(known) << r << " " << g;
+          EXPECT_LE(error(chosen), least * (1.0 + 1e-5)) << r << " " << g;
+        }
+      }
+    }
+  }
+}
+
 // spec A.1: a weight of -max lies exactly on a tie, decided by fp32 rounding of 2m/15 and w/s.
 TEST_P(Quant, SymmetricTieUsesCorrectlyRoundedDivision) {
   const std::int64_t n = 4096;
@@ -145,6 +184,45 @@ TEST_P(Quant, FactorInverse) {
       // Backward error of a Cholesky factor and of a triangular inverse: about n u each, times the condition number.
       const double u_t = t == DType::f32 ? 0x1p-24 : 0x1p-53;
       EXPECT_LE(residual(h, factor, n), 2.0 * static_cast<double>(n + 4) * u_t * 100.0) << n << " " << name_of(t);
+    }
+  }
+}
+
+// Around tiles of 128 x 128, at an odd address, and with what the steps of elimination need of each other.
+TEST_P(Quant, FactorInverseAtEdgesOfTiles) {
+  for (std::int64_t n : {127, 129, 193}) {
+    const std::vector<double> h = well_conditioned(n, static_cast<unsigned>(n));
+    for (DType t : {DType::f32, DType::f64}) {
+      Tensor in = Tensor::zeros(t, {n + 1, n});
+      for (std::int64_t i = 0; i < n * n; ++i) {
+        if (t == DType::f32) in.data<float>()[n + i] = static_cast<float>(h[static_cast<std::size_t>(i)]);
+        if (t == DType::f64) in.data<double>()[n + i] = h[static_cast<std::size_t>(i)];
+      }
+      const Tensor all = device(in), u = all.slice_rows(1, n + 1);
+      ASSERT_TRUE(ops->factor_inverse(u)) << n;
+      const Tensor got = ops->to_host(all);
+      for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(element(got, j), 0.0) << "written before the matrix";
+      const double u_t = t == DType::f32 ? 0x1p-24 : 0x1p-53;
+      EXPECT_LE(residual(h, got.slice_rows(1, n + 1), n), 2.0 * static_cast<double>(n + 4) * u_t * 100.0)
+          << n << " " << name_of(t);
+    }
+  }
+}
+
+// Whatever is not finite anywhere in the upper triangle ends in a refusal.
+TEST_P(Quant, FactorInverseRefusesNonfinite) {
+  for (DType t : {DType::f32, DType::f64}) {
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      for (auto [i, j] : {std::pair<int, int>{0, 0}, {0, 1}, {3, 129}, {64, 70}, {10, 64}, {129, 129}}) {
+        Tensor in = Tensor::zeros(t, {130, 130});
+        for (std::int64_t d = 0; d < 130; ++d) {
+          if (t == DType::f32) in.data<float>()[d * 131] = 1.0f;
+          if (t == DType::f64) in.data<double>()[d * 131] = 1.0;
+        }
+        if (t == DType::f32) in.data<float>()[i * 130 + j] = bad;
+        if (t == DType::f64) in.data<double>()[i * 130 + j] = bad;
+        EXPECT_FALSE(ops->factor_inverse(device(in))) << bad << " at " << i << ", " << j;
+      }
     }
   }
 }

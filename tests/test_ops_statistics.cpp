@@ -73,11 +73,30 @@ TEST_P(Statistics, ChannelSumsFollowTheDefinition) {
 }
 
 TEST_P(Statistics, ChannelSumsOfPartsAreThoseOfTheWhole) {
-  const Tensor x = random(DType::f32, {301, 65}, 5);
-  const Sums whole = sums_of(*ops, {x});
-  const Sums parts = sums_of(*ops, {x.slice_rows(0, 1), x.slice_rows(1, 200), x.slice_rows(200, 301)});
-  EXPECT_TRUE(same_bits(whole.moments, parts.moments));
-  EXPECT_TRUE(same_bits(whole.extremes, parts.extremes));
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    for (std::int64_t columns : {64, 65}) {
+      const Tensor x = random(t, {701, columns}, 5);
+      const Sums whole = sums_of(*ops, {x});
+      const Sums parts = sums_of(*ops, {x.slice_rows(0, 1), x.slice_rows(1, 200), x.slice_rows(200, 200),
+                                        x.slice_rows(200, 329), x.slice_rows(329, 701)});
+      EXPECT_TRUE(same_bits(whole.moments, parts.moments)) << name_of(t) << " " << columns;
+      EXPECT_TRUE(same_bits(whole.extremes, parts.extremes)) << name_of(t) << " " << columns;
+    }
+  }
+}
+
+// Rows that begin at no multiple of 16 bytes.
+TEST_P(Statistics, UnalignedTensorsGiveTheSameBits) {
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor all = random(t, {300 * 64 + 1}, 7);
+    const Tensor shifted = device(all).slice_rows(1, all.numel()).reshape({300, 64});
+    const Tensor aligned = device(all.slice_rows(1, all.numel()).clone().reshape({300, 64}));
+    const Sums got = sums_of(*ops, {shifted}), want = sums_of(*ops, {aligned});
+    EXPECT_TRUE(same_bits(got.moments, want.moments));
+    EXPECT_TRUE(same_bits(got.extremes, want.extremes));
+    const Tensor other = device(random(t, {300, 64}, 8));
+    EXPECT_EQ(ops->squared_difference(shifted, other), ops->squared_difference(aligned, other));
+  }
 }
 
 TEST_P(Statistics, ChannelSumsSpreadNoNan) {
@@ -119,7 +138,8 @@ TEST_P(Statistics, HistogramIsExact) {
     double lo, hi;
   };
   for (const Case& c : {Case{1, -1, 1}, Case{400, -1, 1}, Case{7, -0.3, 0.1}, Case{100, 0.1, 0.7}, Case{3, 1e-3, 1e3},
-                        Case{1000, -1e30, 1e30}}) {
+                        Case{1000, -1e30, 1e30}, Case{7000, -1, 1}, Case{5, -1e39, 1e39}, Case{3, 1e-46, 5e-45},
+                        Case{4, -3e38, 3.2e38}}) {
     for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       const Tensor x = around_edges(c.bins, c.lo, c.hi).to(t);
       std::vector<std::int64_t> want(static_cast<std::size_t>(c.bins + 2));
@@ -140,13 +160,13 @@ TEST_P(Statistics, HistogramIsExact) {
 TEST_P(Statistics, HistogramOfPartsIsThatOfTheWhole) {
   const Tensor x = random(DType::bf16, {700, 301}, 12);  // several pieces of the CPU's tasks
   const auto whole = counted(*ops, {x}, 400, -1, 1);
-  EXPECT_EQ(whole, counted(*ops, {x.slice_rows(0, 333), x.slice_rows(333, 700)}, 400, -1, 1));
+  EXPECT_EQ(whole, counted(*ops, {x.slice_rows(0, 333), x.slice_rows(333, 700)}, 400, -1, 1));  // 333 * 301 is odd
   EXPECT_EQ(std::accumulate(whole.begin(), whole.end(), std::int64_t{0}), x.numel());
 }
 
 TEST_P(Statistics, SquaredDifference) {
   for (DType t : {DType::f32, DType::bf16, DType::f16}) {
-    for (std::int64_t n : {1, 7, 8, 9, 65535, 65536, 65537, 200003}) {
+    for (std::int64_t n : {1, 7, 8, 9, 16383, 16384, 16385, 65535, 65536, 65537, 200003}) {
       const Tensor a = random(t, {n}, 21), b = random(t, {n}, 22);
       long double want = 0.0L, magnitude = 0.0L;
       for (std::int64_t i = 0; i < n; ++i) {
@@ -159,6 +179,7 @@ TEST_P(Statistics, SquaredDifference) {
       EXPECT_NEAR(got, static_cast<double>(want), static_cast<double>(magnitude) + 1e-12 * static_cast<double>(want));
     }
   }
+  EXPECT_EQ(ops->squared_difference(ops->empty(DType::f32, {0}), ops->empty(DType::f32, {0})), 0.0);
   const Tensor x = random(DType::f32, {1000}, 23);
   EXPECT_EQ(ops->squared_difference(device(x), device(x)), 0.0);
 }

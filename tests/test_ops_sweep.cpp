@@ -4,6 +4,7 @@
 #include "host/checkpoint.h"
 #include "quant_reference.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace ptq::testing {
@@ -29,6 +30,18 @@ Tensor upper_factor(Ops& ops, std::int64_t n, unsigned seed) {
   const Tensor on_device = ops.to_device(u);
   EXPECT_TRUE(ops.factor_inverse(on_device));
   return ops.to_host(on_device);
+}
+
+// Not of a Hessian, but like one in size: the errors of a row spread evenly.
+Tensor any_factor(std::int64_t n) {
+  Tensor u = random(DType::f32, {n, n}, 9);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      float& x = u.data<float>()[i * n + j];
+      x = i > j ? 0.0f : i == j ? 1.0f + 0.1f * std::fabs(x) : x / std::sqrt(static_cast<float>(n));
+    }
+  }
+  return u;
 }
 
 double equal_share(const Tensor& a, const Tensor& b) {
@@ -112,6 +125,81 @@ TEST_P(Quant, NonFiniteWeightsShowInTheRowError) {
   w.data<float>()[3 * 64 + 63] = INFINITY;
   const SweepResult got = run_sweep(*ops, w, u, {{}, 32, 32});
   for (int r = 0; r < 4; ++r) EXPECT_EQ(std::isfinite(got.row_error.data<double>()[r]), r % 2 == 0) << r;
+}
+
+// The order and rounding of every operation are fixed (host/cpu/gptq.cpp): given the same U, all backends give the same
+// bits. Tiles of 8, 32, 64, 128 and 512, and what is next to them; columns not a multiple of four, so that rows are not
+// aligned; blocks wider than a tile.
+TEST_P(Quant, SweepHasTheBitsOfTheCpu) {
+  struct Case {
+    std::int64_t rows, columns, group;
+    int block, bits;
+    bool symmetric;
+  };
+  const auto cpu = make_cpu_ops(1);
+  for (const Case& c :
+       {Case{1, 1, -1, 128, 4, true}, Case{33, 7, 4, 3, 3, false}, Case{31, 129, 128, 128, 4, true},
+        Case{32, 131, 32, 64, 8, false}, Case{40, 644, 128, 128, 4, false}, Case{33, 645, 96, 50, 2, true},
+        Case{65, 300, 100, 136, 4, false}, Case{7, 260, 1000, 260, 5, true}, Case{5, 1160, 64, 128, 4, true}}) {
+    const Tensor w = random(DType::f32, {c.rows, c.columns}, 17), u = any_factor(c.columns);
+    SCOPED_TRACE(::testing::Message() << c.rows << " x " << c.columns << " group " << c.group << " block " << c.block);
+    const SweepSpec spec{{c.bits, c.symmetric, false}, c.group, c.block};
+    const SweepResult got = run_sweep(*ops, w, u, spec), want = run_sweep(*cpu, w, u, spec);
+    EXPECT_TRUE(same_bits(got.codes, want.codes));
+    EXPECT_TRUE(same_bits(got.w, want.w));
+    EXPECT_TRUE(same_bits(got.scales, want.scales));
+    EXPECT_TRUE(same_bits(got.zeros, want.zeros));
+    for (std::int64_t r = 0; r < c.rows; ++r) {
+      EXPECT_NEAR(element(got.row_error, r), element(want.row_error, r), 1e-12 * element(want.row_error, r));
+    }
+    // Groups of another order, as act-order leaves them.
+    Tensor g_idx = Tensor::empty(DType::i32, {c.columns});
+    std::mt19937 generator(23);
+    for (std::int32_t& g : g_idx.span<std::int32_t>()) {
+      g = static_cast<std::int32_t>(generator() % static_cast<unsigned>(want.scales.cols()));
+    }
+    const SweepResult a = run_sweep(*ops, w, u, spec, want.scales, want.zeros, g_idx);
+    const SweepResult b = run_sweep(*cpu, w, u, spec, want.scales, want.zeros, g_idx);
+    EXPECT_TRUE(same_bits(a.codes, b.codes));
+    EXPECT_TRUE(same_bits(a.w, b.w));
+  }
+}
+
+// W and U as slices of larger matrices, so that they begin at odd addresses.
+TEST_P(Quant, SweepOfUnalignedMatrices) {
+  const std::int64_t columns = 136, rows = 33;
+  const Tensor u = upper_factor(*ops, columns, 3), w = random(DType::f32, {rows, columns}, 4);
+  const auto shifted = [&](const Tensor& t) {
+    Tensor longer = Tensor::zeros(DType::f32, {t.numel() + 1});
+    std::copy_n(t.data<float>(), t.numel(), longer.data<float>() + 1);
+    return device(longer).slice_rows(1, t.numel() + 1).reshape(t.shape());
+  };
+  const SweepSpec spec{{4, false, false}, 48, 64};
+  const SweepResult want = run_sweep(*ops, w, u, spec);
+  const Tensor q = shifted(w), s = ops->empty(DType::f32, {rows, 3}), z = ops->empty(DType::f32, {rows, 3});
+  const Tensor codes = ops->empty(DType::u8, {rows, columns}), error = ops->empty(DType::f64, {rows});
+  ops->gptq_sweep(q, {codes, s, z}, error, shifted(u), spec, false, {});
+  EXPECT_TRUE(same_bits(ops->to_host(q), want.w));
+  EXPECT_TRUE(same_bits(ops->to_host(codes), want.codes));
+  EXPECT_TRUE(same_bits(ops->to_host(error), want.row_error));
+}
+
+TEST_P(Quant, SweepSearchesItsRanges) {
+  const Tensor u = upper_factor(*ops, 64, 3), w = random(DType::f32, {20, 64}, 4);
+  const Tensor s = ops->empty(DType::f32, {20, 1}), z = ops->empty(DType::f32, {20, 1});
+  ops->group_grids(s, z, device(w), {3, false, true}, -1);
+  const SweepResult got = run_sweep(*ops, w, u, {{3, false, true}, -1, 32});
+  EXPECT_TRUE(same_bits(got.scales, ops->to_host(s)));
+  EXPECT_FALSE(same_bits(got.scales, run_sweep(*ops, w, u, {{3, false, false}, -1, 32}).scales));
+}
+
+TEST_P(Quant, SweepRefusesGroupsThatDoNotExist) {
+  const Tensor u = upper_factor(*ops, 8, 3), w = random(DType::f32, {2, 8}, 4), ones = random(DType::f32, {2, 2}, 1);
+  for (const std::int32_t wrong : {-1, 2}) {
+    Tensor g_idx = group_index(8, 4);
+    g_idx.data<std::int32_t>()[5] = wrong;
+    EXPECT_THROW(run_sweep(*ops, w, u, {{}, 4, 8}, ones, ones, g_idx), Error);
+  }
 }
 
 // --- stored results of the reference implementation -------------------------------------------------------------

@@ -3,7 +3,7 @@
 #include "host/files.h"
 #include "quant/gptq.h"
 #include "quant/w8a8.h"
-#include "tests/cpu.h"
+#include "tests/device.h"
 #include "tests/golden_path.h"
 
 #include <gtest/gtest.h>

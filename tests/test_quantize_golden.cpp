@@ -1,6 +1,6 @@
 // Whole quantized models against the reference implementations (golden/quant, whose README has the tolerances).
 // PTQ_MODELS has stories260K; PTQ_SMOLLM2_REGAUGED is a SmolLM2-135M directory converted with regauge seed 1.
-#include "cpu.h"
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"

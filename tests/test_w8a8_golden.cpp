@@ -1,6 +1,6 @@
 // W8A8 and SmoothQuant against the reference implementation: activation scales, smoothed parameters, fake-quantized
 // weights, and logits of whole models end to end (golden/quant/w8a8, whose README has the tolerances).
-#include "cpu.h"
+#include "device.h"
 #include "golden_models.h"
 #include "golden_path.h"
 #include "host/checkpoint.h"
@@ -74,7 +74,8 @@ class W8a8Model : public testing::TestWithParam<Case> {
     model.load_all();
     const auto absmax = [](const Tensor& x) {
       float largest = 0;
-      for (float v : ops().to_host(x).span<float>()) largest = std::max(largest, std::fabs(v));
+      const Tensor host = ops().to_host(x);
+      for (float v : host.span<float>()) largest = std::max(largest, std::fabs(v));
       return largest;
     };
     Stream s = model.embed(batch());

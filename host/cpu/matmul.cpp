@@ -5,6 +5,8 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/int8_weight.h"
 
+#include <chrono>
+
 namespace ptq {
 
 namespace {
@@ -26,6 +28,18 @@ CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threa
 
 std::string CpuOps::description() const {
   return fmt::format("cpu: {}, {} thread{}", cpu_description(), threads_, threads_ == 1 ? "" : "s");
+}
+
+double CpuOps::seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void CpuOps::evict_caches() {
+  constexpr std::size_t larger_than_caches = std::size_t{256} << 20;
+  static std::vector<char> memory;
+  memory.assign(larger_than_caches, 0);
 }
 
 std::unique_ptr<Ops> make_cpu_ops(int threads) { return std::make_unique<CpuOps>(threads); }

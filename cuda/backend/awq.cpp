@@ -1,0 +1,38 @@
+// AWQ's scaled rounding and clip search.
+#include "cuda/awq.h"
+
+#include "cuda/backend/cuda_ops.h"
+
+#include <limits>
+
+namespace ptq::cuda {
+
+void CudaOps::round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, const GridSpec& grid,
+                           std::int64_t group) {
+  const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group;
+  check(out.shape() == w.shape() && t.numel() == columns && (width > 0 || rows == 0),
+        "round_scaled: W {}, out {}, t {}, group {}", to_string(w.shape()), to_string(out.shape()),
+        to_string(t.shape()), group);
+  if (rows == 0) return;
+  cuda::round_scaled(device_data<float>(out), device_data<float>(w), device_data<float>(t), rows, columns, width, grid,
+                     stream_);
+}
+
+void CudaOps::clip_search(const Tensor& clip, const Tensor& w, const Tensor& x, const GridSpec& grid,
+                          std::int64_t group) {
+  const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group, tokens = x.rows();
+  check(width > 0 && columns % width == 0 && x.cols() == columns && clip.shape() == Shape{rows, columns / width},
+        "clip_search: W {}, X {}, clip {}, group {}", to_string(w.shape()), to_string(x.shape()),
+        to_string(clip.shape()), group);
+  check(!grid.mse, "clip_search: a range is searched once");
+  check(std::max({rows, columns, tokens}) < std::numeric_limits<int>::max() / 2, "clip_search: W {}, X {}",
+        to_string(w.shape()), to_string(x.shape()));
+  const ClipFactor factor = clip_factor(tokens, width);
+  const Tensor b = empty(DType::f32, {columns, factor.pitch});
+  form_clip_factor(device_data<float>(b), factor, device_data<float>(x), columns, tokens, width, stream_);
+  cuda::clip_search({device_data<float>(clip), device_data<float>(w), device_data<float>(b), factor,
+                     static_cast<int>(rows), static_cast<int>(columns), static_cast<int>(width), grid},
+                    stream_);
+}
+
+}  // namespace ptq::cuda

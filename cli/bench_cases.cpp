@@ -347,7 +347,7 @@ class Cases {
       add({"clip_search w4 g128", fmt::format("N {} I {} S 512", n, i), DType::f32,
            20.0 * count(n, i) * 128.0 + 512.0 * count(i, 128), 4.0 * (count(n, i) + count(512, i)), 1e-2,
            [n = n, i = i](Ops& ops) {
-             const std::int64_t group = std::min<std::int64_t>(128, i);
+             const std::int64_t group = std::min<std::int64_t>(128, i & -i);  // must divide I when widths are shrunk
              const Tensor w = ops.to_device(weights(DType::f32, n, i, 2)),
                           x = ops.to_device(activations(DType::f32, 512, i, 1)),
                           clip = ops.empty(DType::f32, {n, i / group});

@@ -11,7 +11,7 @@
 //  * The result of a row (token) depends on that row and its segment only, never on what else is in the batch,
 //    nor on the number of threads: same inputs, same bits.
 //  * Gains and biases (w, b of norm, b of linear) are f32 whatever the compute dtype; tables (embed, add_rows) are of
-//    any float dtype, independent of y.
+//    the dtype of y.
 //  * Wrong shapes or dtypes are internal errors (exit 70): the layers above have validated their input.
 //  * Work is ordered as called. A backend may run asynchronously; to_host and synchronize wait.
 #pragma once
@@ -71,7 +71,7 @@ enum class WeightFormat : std::uint8_t {
   bf16,  // bf16 x bf16 products, fp32 accumulation
   f16,   // stored as f16, multiplied in fp32
   s8,    // int8 codes with a scale per output row; takes int8 activations (Int8Rows)
-  u4,    // unsigned codes with group scales and zeros (CodedWeight), two a byte; expanded a panel at a time
+  u4,    // unsigned codes with group scales and zeros (CodedWeight), two a byte; values are formed when multiplied
   u8,    // the same, one a byte
 };
 

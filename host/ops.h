@@ -286,8 +286,8 @@ class Ops {
 // The CPU backend. threads = 0: all cores.
 std::unique_ptr<Ops> make_cpu_ops(int threads = 0);
 
-// The kernels of cuda/ on GPU number `device`, using at most `memory` bytes of it (0: what is free). Exit 69 if it cannot
-// be had. Only in builds with CUDA.
+// The kernels of cuda/ on GPU number `device`, using at most `memory` bytes of it (0: what is free). Exit 69 if it
+// cannot be had. Only in builds with CUDA.
 std::unique_ptr<Ops> make_cuda_ops(int device = 0, std::size_t memory = 0);
 std::vector<std::string> cuda_devices();  // a line each; empty if there are none
 

@@ -98,8 +98,7 @@ __device__ inline void store_any(T* to, const float (&from)[n], std::int64_t cou
   }
 }
 
-// --- blocks of rows: threadIdx.y is the row in the block, threadIdx.x walks along it
-// -----------------------------------
+// --- blocks of rows: threadIdx.y is the row in the block, threadIdx.x walks along it ---------------------------------
 
 constexpr int row_block_threads = 256;  // 8 warps: enough loads in flight, and 8 blocks fill an SM
 

@@ -66,8 +66,8 @@ __device__ inline std::uint32_t pack_pair(float first, float second) {
   }
   return pair;
 #else
-  return static_cast<std::uint32_t>(round_to<T>(first).bits) | static_cast<std::uint32_t>(round_to<T>(second).bits)
-                                                                   << 16;
+  const std::uint32_t low = round_to<T>(first).bits, high = round_to<T>(second).bits;
+  return low | high << 16;
 #endif
 }
 template <class T>
@@ -76,9 +76,9 @@ __device__ inline float2 unpack_pair(std::uint32_t pair) {
                      as_float(T{static_cast<std::uint16_t>(pair >> 16)}));
 }
 
-// --- an offset of which the compiler knows nothing
-// --------------------------------------------------------------------- Addresses that depend on it are computed where
-// they are used, instead of before the loop around it, where they would take registers.
+// --- an offset of which the compiler knows nothing -------------------------------------------------------------------
+// Addresses that depend on it are computed where they are used, instead of before the loop around it, where they would
+// take registers.
 __device__ inline std::int64_t opaque(std::int64_t offset) {
 #ifdef __CUDACC__
   asm volatile("" : "+l"(offset));

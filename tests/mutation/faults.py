@@ -66,8 +66,7 @@ SOURCES = {
 FAULTS = [
     # --- instructions and their maps ---------------------------------------------------------------------------------
     Fault("ptx.cuh", "halves of a pair exchanged",
-          "static_cast<std::uint32_t>(round_to<T>(first).bits) |\n         static_cast<std::uint32_t>(round_to<T>(second).bits) << 16;",
-          "static_cast<std::uint32_t>(round_to<T>(second).bits) |\n         static_cast<std::uint32_t>(round_to<T>(first).bits) << 16;"),
+          "return low | high << 16;", "return high | low << 16;"),
     Fault("ptx.cuh", "mma: rows of c in the wrong half",
           "constexpr int mma_c_row(int lane, int e) { return lane / 4 + e / 2 * 8; }",
           "constexpr int mma_c_row(int lane, int e) { return lane / 4 + e % 2 * 8; }"),

@@ -13,16 +13,14 @@
 #include <cstring>
 #include <source_location>
 
-// --- qualifiers: __shared__ is missing on purpose, shared memory comes from dynamic_smem (launch.cuh)
-// -----------------
+// --- qualifiers: __shared__ is missing on purpose, shared memory comes from dynamic_smem (launch.cuh) ----------------
 #define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 
-// --- vector types
-// -----------------------------------------------------------------------------------------------------
+// --- vector types ----------------------------------------------------------------------------------------------------
 struct alignas(8) float2 {
   float x, y;
 };
@@ -47,16 +45,14 @@ inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
-// --- built-in variables: the executor sets them before a thread runs, so that a debugger shows them
-// ---------------------
+// --- built-in variables: the executor sets them before a thread runs, so that a debugger shows them ------------------
 using uint3 = simt::Index;
 using dim3 = simt::Extent;
 inline thread_local constinit uint3 threadIdx{}, blockIdx{};
 inline thread_local constinit dim3 blockDim{}, gridDim{};
 inline constexpr int warpSize = 32;
 
-// --- barriers and warp intrinsics (Programming Guide, "Synchronization Functions", "Warp Shuffle Functions")
-// ------------
+// --- barriers and warp intrinsics (Programming Guide, "Synchronization Functions", "Warp Shuffle Functions") ---------
 inline void __syncthreads(std::source_location at = std::source_location::current()) { simt::block_barrier(at); }
 inline int __syncthreads_or(int predicate, std::source_location at = std::source_location::current()) {
   return simt::block_barrier_or(predicate != 0, at) ? 1 : 0;
@@ -120,8 +116,7 @@ inline int __all_sync(unsigned mask, int predicate, std::source_location at = st
   return simt::ballot("__all_sync", mask, predicate == 0, at) == 0;
 }
 
-// --- atomics: integers only, because sums of floats would depend on their order
-// ----------------------------------------
+// --- atomics: integers only, because sums of floats would depend on their order --------------------------------------
 template <class T>
 T atomicAdd(T* address, T value) {
   static_assert(std::is_integral_v<T>, "floating-point atomics make results depend on timing");
@@ -137,8 +132,7 @@ T atomicMax(T* address, T value) {
   return old;
 }
 
-// --- bits and arithmetic
-// --------------------------------------------------------------------------------------------------
+// --- bits and arithmetic ---------------------------------------------------------------------------------------------
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
@@ -162,8 +156,7 @@ T __ldcs(const T* address) {
 using std::max;
 using std::min;
 
-// --- runtime calls (CUDA Runtime API): memory is the host's, everything is finished when it returns
-// ----------------------
+// --- runtime calls (CUDA Runtime API): memory is the host's, everything is finished when it returns ------------------
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 using cudaStream_t = struct CUstream_st*;

@@ -6,6 +6,7 @@
 #include "eval/multiple_choice.h"
 #include "eval/perplexity.h"
 #include "host/files.h"
+#include "host/range.h"
 
 #include <nlohmann/json.hpp>
 
@@ -64,6 +65,7 @@ struct Session {
   std::string items;
 
   void measure(const Measurement& m) {
+    const Range range(model.ops(), "{}", m.metric);
     Progress bar(progress_mode(global.progress));
     const ProgressCallback progress = [&](std::int64_t done, std::int64_t total) { bar.update(m.metric, done, total); };
     const auto start = Clock::now();
@@ -137,10 +139,16 @@ void run(const Options& o, const GlobalOptions& global) {
   const auto ops = global.open_device();
   const auto tokenizer = load_tokenizer(directory);
   const auto start = Clock::now();
-  const auto loaded = load_model(directory, o.model.products, *ops, global.compute_dtype());
+  RunSize size{.tokens = std::max(o.batch_tokens, o.seqlen), .logits = 1, .cached = o.decode_tokens + 1};
+  if (!reference.empty()) {
+    size.share = 0.5;
+    size.logits = std::min(o.seqlen, divergence_rows(read_config(reference).vocab));
+  }
+  const auto loaded = load_model(directory, o.model.products, *ops, global.compute_dtype(), size);
   const Transformer& model = *loaded;
   std::unique_ptr<Transformer> against;
-  if (!reference.empty()) against = load_model(reference, o.model.products, *ops, global.compute_dtype());
+  size.share = 1.0;
+  if (!reference.empty()) against = load_model(reference, o.model.products, *ops, global.compute_dtype(), size);
 
   Session session{o, global, model, against.get(), *tokenizer, {}, {}, {}, {}};
   session.timing["load"] = seconds_since(start);

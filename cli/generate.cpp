@@ -42,7 +42,9 @@ void run(Options o, const GlobalOptions& global) {
   const std::vector<std::int32_t> content = tokenizer->encode(o.prompt);
   prompt.insert(prompt.end(), content.begin(), content.end());
   require(!prompt.empty(), Exit::usage, "generate: the prompt has no tokens; give --prompt some text");
-  const auto model = load_model(directory, o.model.products, *ops, global.compute_dtype());
+  const auto length = static_cast<std::int64_t>(prompt.size());
+  const auto model = load_model(directory, o.model.products, *ops, global.compute_dtype(),
+                                {.tokens = length, .logits = 1, .cached = length + o.generate.tokens});
 
   o.generate.seed = global.seed;
   if (!o.ignore_eos) o.generate.stops = {tokenizer->eos(), model->config().eos};

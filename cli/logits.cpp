@@ -63,7 +63,8 @@ void run(const LogitsOptions& o, const GlobalOptions& global) {
   const auto sequences = read_id_lines(o.ids);
   require(!sequences.empty(), Exit::data, "{}: no token ids in it", o.ids);
   const auto ops = global.open_device();
-  const auto loaded = load_model(resolve_model(o.model.model), o.model.products, *ops, global.compute_dtype());
+  const auto loaded =
+      load_model(resolve_model(o.model.model), o.model.products, *ops, global.compute_dtype(), one_by_one(sequences));
   const Transformer& model = *loaded;
 
   Progress progress(progress_mode(global.progress));

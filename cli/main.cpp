@@ -33,8 +33,15 @@ int run(int argc, char** argv) {
   app.add_option("--threads", global.threads, "threads; 0: all cores")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option("--gpu-memory", global.gpu_memory, "GiB of GPU memory to use at most; 0: all that is free")
+  app.add_option(
+         "--gpu-memory", global.gpu_memory,
+         "GiB of GPU memory to use at most (--device cuda, simt); 0: all that is free. Weights that do not fit are "
+         "streamed, two blocks at a time")
       ->check(CLI::Range(0.0, 1024.0))
+      ->capture_default_str();
+  app.add_option("--gemm", global.gemm,
+                 "products of --device cuda: own kernels, or cuBLAS and cuSOLVER to compare with")
+      ->check(CLI::IsMember({"own", "cublas"}))
       ->capture_default_str();
   app.add_option("--data", global.data, "directory of the data sets (default: $PTQ_DATA)");
   app.add_option("--progress", global.progress, "progress on standard error")

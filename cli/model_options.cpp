@@ -3,6 +3,7 @@
 #include "host/files.h"
 #include "model/activation_card.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace ptq {
@@ -17,18 +18,31 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
 }
 
 std::unique_ptr<Transformer> load_model(const std::filesystem::path& directory, const std::string& products, Ops& ops,
-                                        DType compute) {
+                                        DType compute, const RunSize& run) {
   auto files = std::make_shared<const ModelFiles>(ModelFiles::open(directory));
   auto model = std::make_unique<Transformer>(files, ops, compute);
   model->set_activations(files->activations(), products == "fake" ? IntegerProducts::fake : IntegerProducts::exact);
-  model->load_all();
+  model->load_all(run);
+  constexpr double mib = 1 << 20;
+  if (model->streamed()) {
+    fmt::print(stderr, "weights: streamed, 2 of {} blocks on the device at a time, {:.1f} of {:.1f} MiB\n",
+               model->config().layers, static_cast<double>(model->device_weight_bytes()) / mib,
+               static_cast<double>(model->weight_bytes()) / mib);
+  }
   return model;
+}
+
+RunSize one_by_one(std::span<const std::vector<std::int32_t>> sequences) {
+  std::int64_t longest = 0;
+  for (const auto& ids : sequences) longest = std::max(longest, static_cast<std::int64_t>(ids.size()));
+  return {.tokens = longest, .logits = longest};
 }
 
 nlohmann::ordered_json cost_json(const Transformer& model) {
   nlohmann::ordered_json cost = {{"bits_per_weight", model.linear_memory().bits_per_weight()},
                                  {"weight_bytes", model.weight_bytes()},
                                  {"peak_memory_bytes", peak_memory()}};
+  if (model.streamed()) cost["device_weight_bytes"] = model.device_weight_bytes();
   const nlohmann::json card = read_card(model.files().directory());
   if (card.is_null()) return cost;
   const auto field = [&](const char* pointer) -> nlohmann::json {

@@ -3,6 +3,7 @@
 #include "host/files.h"
 
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <thread>
 
@@ -25,11 +26,25 @@ std::filesystem::path hub_cache() {
 
 }  // namespace
 
-std::unique_ptr<Ops> GlobalOptions::open_device() const {
+std::unique_ptr<Ops> GlobalOptions::open_device(const std::string& step) const {
+  const bool cpu = device == "auto" || device == "cpu", simt = device == "simt";
+  require(step.empty() || !cpu, Exit::usage,
+          "--device {}: the steps of the ladder are kernels; use --device cuda or simt", device);
+  require(gemm == "own" || !(cpu || simt), Exit::usage,
+          "--gemm {}: --device {} has no such library; use --device cuda, or --gemm own", gemm, device);
   // The kernels have not yet run on a GPU, so that nobody gets them without asking.
-  if (device == "auto" || device == "cpu") return make_cpu_ops(threads);
-  if (device == "simt")
-    return make_simt_ops(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
+  if (cpu) return make_cpu_ops(threads);
+  if (simt)
+    return make_simt_ops(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()),
+                         {.memory = gpu_bytes(), .step = step});
+  return open_gpu(step, gemm == "cublas");
+}
+
+std::unique_ptr<Ops> GlobalOptions::open_yardstick() const {
+  return device.starts_with("cuda") ? open_gpu("gptq/1-naive", true) : nullptr;
+}
+
+std::unique_ptr<Ops> GlobalOptions::open_gpu([[maybe_unused]] const std::string& step, bool vendor) const {
 #ifdef PTQ_WITH_CUDA
   constexpr std::size_t prefix = std::string_view("cuda:").size();
   int index = 0;
@@ -37,10 +52,16 @@ std::unique_ptr<Ops> GlobalOptions::open_device() const {
   const auto [stopped, error] = std::from_chars(begin, end, index);
   require(device == "cuda" || (error == std::errc{} && stopped == end), Exit::usage,
           "--device {}: expected cuda or cuda:N", device);
-  return make_cuda_ops(index, static_cast<std::size_t>(gpu_memory * (1 << 30)));
+  return make_cuda_ops({index, gpu_bytes(), step, vendor});
 #else
-  fail(Exit::device, "--device {}: this build has no CUDA backend; build with nvcc, or use --device cpu", device);
+  fail(vendor ? Exit::usage : Exit::device,
+       "--device {}: this build has no CUDA backend; build with nvcc, or use --device cpu", device);
 #endif
+}
+
+std::size_t GlobalOptions::gpu_bytes() const {
+  require(!std::isnan(gpu_memory), Exit::usage, "--gpu-memory nan: expected a number of GiB");
+  return static_cast<std::size_t>(std::ceil(gpu_memory * (1 << 30)));
 }
 
 DType GlobalOptions::compute_dtype() const {

@@ -17,15 +17,23 @@ struct GlobalOptions {
   std::string dtype = "fp32";
   int threads = 0;
   double gpu_memory = 0;  // GiB; 0: all that is free
-  std::string data;       // --data, else $PTQ_DATA
+  std::string gemm = "own";
+  std::string data;  // --data, else $PTQ_DATA
   std::string progress = "auto";
   std::uint64_t seed = 0;
 
-  // Exit 69 with the reason if the device cannot be had.
-  std::unique_ptr<Ops> open_device() const;
+  // Exit 69 with the reason if the device cannot be had. step: see GpuOptions.
+  std::unique_ptr<Ops> open_device(const std::string& step = {}) const;
+  // What the GPU of --device is measured against: NVIDIA's libraries, and for the GPTQ sweep, which they lack, the
+  // plainest rung of the ladder. Null on other devices. Exit 69 if the libraries cannot be had.
+  std::unique_ptr<Ops> open_yardstick() const;
+  std::size_t gpu_bytes() const;  // --gpu-memory; 0: all that is free
   DType compute_dtype() const;
   // The data directory, or an empty path if none is configured.
   std::filesystem::path data_directory() const;
+
+ private:
+  std::unique_ptr<Ops> open_gpu(const std::string& step, bool vendor) const;
 };
 
 // A model directory, or an org/name id found in the local Hugging Face cache. Exit 66 if neither.

@@ -30,21 +30,24 @@ void print(const VerifyReport& r, const std::string& format) {
 
 void run(const Options& o, const GlobalOptions& global) {
   const auto directory = resolve_model(o.directory), other = resolve_model(o.against);
+  const ModelConfig config = read_config(directory);
+  const auto sequences = o.ids.empty()
+                             ? random_windows(config, o.windows, std::min(o.length, config.max_position), global.seed)
+                             : read_id_lines(o.ids);
+  require(!sequences.empty(), Exit::data, "{}: no token ids in it", o.ids);
+  RunSize size = one_by_one(sequences);
+  size.share = 0.5;
   const auto ops = global.open_device();
-  const auto exported_model = load_model(directory, "exact", *ops, global.compute_dtype());
-  const auto other_model = load_model(other, "exact", *ops, global.compute_dtype());
+  const auto exported_model = load_model(directory, "exact", *ops, global.compute_dtype(), size);
+  size.share = 1.0;
+  const auto other_model = load_model(other, "exact", *ops, global.compute_dtype(), size);
   const ModelFiles &exported = exported_model->files(), &against = other_model->files();
-  const ModelConfig& config = exported.config();
 
   VerifyReport report;
   report.same_run = same_run(exported, against);
   report.weights = compare_weights(exported, against, report.same_run);
   // Codes of activations that flip to their neighbours are not small perturbations: those logits are only reported.
   if (report.same_run && !exported_model->activations()) report.logit_bound = logit_bound(config, config.stored_dtype);
-  const auto sequences = o.ids.empty()
-                             ? random_windows(config, o.windows, std::min(o.length, config.max_position), global.seed)
-                             : read_id_lines(o.ids);
-  require(!sequences.empty(), Exit::data, "{}: no token ids in it", o.ids);
   report.logits = compare_logits(*exported_model, *other_model, sequences);
   if (o.json) {
     fmt::print("{}\n", to_json(report).dump(2));

@@ -1,15 +1,15 @@
 // Causal attention in fp32 on CUDA cores: the truth that bf16 and f16 are compared with
 //   formula   as attention.cu: per key tile S = Q K^T, W = 2^(S - top), O = O 2^(old top - top) + W V, then O / sum W
 //   shapes    o, q (R, H*C)   k, v (T, K*C)   tiles (n): the rows of a block
-//   maps      block x ↔ (tile x / K, key/value head x % K), longest tiles first; thread (y, x) of 16 x 8 ↔ rows y + 16
-//   i
-//             and keys x + 8 j of S, elements 32 m + 4 x .. + 3 of O: a row lies in 8 neighbouring lanes
+//   maps      block x ↔ (tile x / K, key/value head x % K), longest tiles first; thread (y, x) of 16 x 8 ↔ rows
+//             y + 16 i and keys x + 8 j of S, elements 32 m + 4 x .. + 3 of O: a row lies in 8 neighbouring lanes
 //   copies    one buffer each for K and V: V arrives while S is computed, the next K while W V is
 //   cost      4 C flops per row and seen key, compute-bound
 //   limits    a NaN or infinity in V reaches the earlier rows of its tile (0 times it); one in Q or K does not
 //   twin      host/cpu/attention.cpp     test  tests/test_ops_attention.cpp     chain  C; 32 keys, then T/32 tiles
 #include "cuda/attention.cuh"
 #include "cuda/block.cuh"
+#include "cuda/outer_product.cuh"
 
 namespace ptq::cuda {
 
@@ -31,12 +31,6 @@ struct Tile {
   static_assert(bytes <= 99 * 1024, "more than a block can have on sm_89");
 };
 
-// Four neighbours, 16-byte aligned.
-__device__ void load_4(float (&to)[4], const float* from) {
-  const float4 x = *reinterpret_cast<const float4*>(from);
-  to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
-}
-
 // s[i][j] = row y + 16 i of q [64][C] times key x + 8 j of k [keys][C].
 template <int P>
 __device__ void set_scores(float (&s)[thread_rows][Tile<P>::thread_keys], const float* q, const float* k, int C, int y,
@@ -50,11 +44,11 @@ __device__ void set_scores(float (&s)[thread_rows][Tile<P>::thread_keys], const 
   for (int d = 0; d < C; d += 4) {  // zeros from C on
     float a[thread_rows][4];
 #pragma unroll
-    for (int i = 0; i < thread_rows; ++i) load_4(a[i], q + (y + row_step * i) * stride + d);
+    for (int i = 0; i < thread_rows; ++i) load4(a[i], q + (y + row_step * i) * stride + d);
 #pragma unroll
     for (int j = 0; j < Tile<P>::thread_keys; ++j) {
       float b[4];
-      load_4(b, k + (x + columns * j) * stride + d);
+      load4(b, k + (x + columns * j) * stride + d);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
 #pragma unroll
@@ -76,11 +70,11 @@ __device__ void add_values(float (&o)[thread_rows][P / 32][4], const float (&res
     for (int key = 0; key < Tile<P>::keys; key += 4) {
       float a[thread_rows][4];
 #pragma unroll
-      for (int i = 0; i < thread_rows; ++i) load_4(a[i], w + (y + row_step * i) * Tile<P>::weight_stride + key);
+      for (int i = 0; i < thread_rows; ++i) load4(a[i], w + (y + row_step * i) * Tile<P>::weight_stride + key);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         float b[4];
-        load_4(b, v + (key + j) * Tile<P>::stride + 32 * m + 4 * x);
+        load4(b, v + (key + j) * Tile<P>::stride + 32 * m + 4 * x);
 #pragma unroll
         for (int i = 0; i < thread_rows; ++i) {
 #pragma unroll

@@ -1,11 +1,9 @@
 // AWQ's clip search (spec B.6)
-//   formula   clip[n,g] = the c of absmax (1 - i / 20), i = 0..9, with the least |X_g d|^2, d = Q(clamp(w, -c, c)) - w
-//   of
-//             row n's group g; the first of equals
+//   formula   clip[n,g] = the c of absmax (1 - i / 20), i = 0..9, with the least |X_g d|^2,
+//             d = Q(clamp(w, -c, c)) - w of row n's group g; the first of equals
 //   shapes    clip (N, G) f32   W (N, I) f32   B (I, ldb) f32 of awq_tokens.cu; a group has b = I / G columns
 //   maps      block <-> 12 rows in one group: their 120 candidates d are the rows of P = D B_g, thread <-> 8 x 8
-//   elements
-//             of P. D is made in shared memory, 128 columns of the group at a time
+//             elements of P. D is made in shared memory, 128 columns of the group at a time
 //   cost      20 N I K flops for K columns of B, and a division for each of the 10 N I elements of D: compute-bound
 //   twin      host/cpu/awq_clip.cpp     test  tests/test_ops_awq.cpp     chain  b + 8
 #include "cuda/awq.h"

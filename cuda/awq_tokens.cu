@@ -1,7 +1,6 @@
 // What AWQ's clip search multiplies with (spec B.6)
 //   formula   |X_g d|^2 of a group's tokens X_g is sum (d B_g) d with the Gram matrix B_g = X_g^T X_g, or sum (d B_g)^2
-//   with
-//             B_g = X_g^T: the one with fewer columns K
+//             with B_g = X_g^T: the one with fewer columns K
 //   shapes    B (I, ldb) f32, group after group, K <= ldb columns that count   X (S, I) f32
 //   maps      block <-> tile of 64 x 64 of B; Gram: thread <-> 4 x 4 elements, a new fp32 chain every 128 tokens
 //   cost      2 S I b flops for groups of b columns, or none: little beside the search

@@ -4,8 +4,7 @@
 //   shapes    codes (R, B) u8   absmax (R) f32   w (R, B) f32;  y, x (T, I) in runs of `block` columns
 //   maps      warp <-> row or run, 8 of them one after the other
 //   cost      log2 of the book's size comparisons an element; reads x once (the second look hits the first-level
-//   cache),
-//             writes codes or y: memory-bound
+//             cache), writes codes or y: memory-bound
 //   twin      host/cpu/codebook.cpp     test  tests/test_ops_codebook.cpp     chain  1
 #include "cuda/codebook.h"
 

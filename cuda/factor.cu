@@ -148,19 +148,11 @@ __global__ void __launch_bounds__(FmaTile<T>::threads, 2)
   Tile tile(at, n);
   sum_outer_products<true>(tile, solved, nb, width, at);
   const TileMemory<Tile, T, vector> memory(tile, h, k, n, at);
-#pragma unroll
-  for (int r = 0; r < Tile::rows; ++r) {
-    Neighbours<T> old[Tile::pairs];
-#pragma unroll
-    for (int p = 0; p < Tile::pairs; ++p) old[p] = memory.load(r, p);
-#pragma unroll
-    for (int p = 0; p < Tile::pairs; ++p) {
-      const int col = at.j + tile.col() + Tile::col_step(p);
-      if (k <= col && col < k + nb) old[p] = {T(0), T(0)};  // of the right-hand side nothing is there yet
-      const T* sum = tile.sum(r, p);
-      memory.store(r, p, {old[p].x - sum[0], old[p].y - sum[1]});
-    }
-  }
+  memory.update(tile, [&](Neighbours<T> old, const T* sum, int column) {
+    const int col = at.j + column;
+    if (k <= col && col < k + nb) old = {T(0), T(0)};  // of the right-hand side nothing is there yet
+    return Neighbours<T>{old.x - sum[0], old.y - sum[1]};
+  });
 }
 
 }  // namespace

@@ -14,14 +14,14 @@ namespace {
 
 constexpr int pad_threads = 256;
 
-// Block ↔ a row; thread ↔ elements i ≡ threadIdx (mod 256). Word: the bits of an element.
-template <class Word>
-__global__ void __launch_bounds__(pad_threads) pad_rows_kernel(Word* __restrict__ to,       // (T, ld)
-                                                               const Word* __restrict__ x,  // (T, I)
+// Block ↔ a row; thread ↔ elements i ≡ threadIdx (mod 256).
+template <class To, class From>
+__global__ void __launch_bounds__(pad_threads) pad_rows_kernel(To* __restrict__ to,         // (T, ld)
+                                                               const From* __restrict__ x,  // (T, I)
                                                                std::int64_t ld, std::int64_t depth) {
   const std::int64_t row = blockIdx.x;
   for (std::int64_t i = threadIdx.x; i < ld; i += pad_threads)
-    to[row * ld + i] = i < depth ? x[row * depth + i] : Word{0};
+    to[row * ld + i] = round_to<To>(i < depth ? as_float(x[row * depth + i]) : 0.0f);
 }
 
 }  // namespace
@@ -35,21 +35,18 @@ void gemm(void* y, const GemmShape& g, const float* bias, Stream stream) {
   });
 }
 
-void pad_rows(void* to, std::int64_t ld, const void* x, std::int64_t rows, std::int64_t depth,
-              std::size_t element_bytes, Stream stream) {
-  const auto run = [&](auto word) {
-    using Word = decltype(word);
-    launch("pad_rows", pad_rows_kernel<Word>,
-           {.grid = static_cast<unsigned>(rows),
-            .block = pad_threads,
-            .stream = stream,
-            .bytes = static_cast<double>(sizeof(Word)) * static_cast<double>(rows * (ld + depth))},
-           static_cast<Word*>(to), static_cast<const Word*>(x), ld, depth);
-  };
-  if (element_bytes == 2)
-    run(std::uint16_t{});
-  else
-    run(std::uint32_t{});
+void pad_rows(void* to, DType to_type, std::int64_t ld, const void* x, DType x_type, std::int64_t rows,
+              std::int64_t depth, Stream stream) {
+  visit_float(to_type, [&]<class To>(To) {
+    visit_float(x_type, [&]<class From>(From) {
+      launch("pad_rows", pad_rows_kernel<To, From>,
+             {.grid = static_cast<unsigned>(rows),
+              .block = pad_threads,
+              .stream = stream,
+              .bytes = static_cast<double>(rows) * static_cast<double>(sizeof(To) * ld + sizeof(From) * depth)},
+             static_cast<To*>(to), static_cast<const From*>(x), ld, depth);
+    });
+  });
 }
 
 }  // namespace ptq::cuda

@@ -29,9 +29,9 @@ constexpr std::int64_t padded_depth(std::int64_t depth, DType type) {
 void gemm(void* y, const GemmShape& g, const float* bias, Stream stream);      // any float type
 void gemm_f32(void* y, const GemmShape& g, const float* bias, Stream stream);  // f32 only; gemm() calls it
 
-// to [T, ld] = x [T, I] with zeros from I to ld, for matrices whose rows do not begin at multiples of 16 bytes.
-// Elements of 2 or 4 bytes.
-void pad_rows(void* to, std::int64_t ld, const void* x, std::int64_t rows, std::int64_t depth,
-              std::size_t element_bytes, Stream stream);
+// to [T, ld] of to_type = x [T, I] of x_type, with zeros from I to ld: for matrices whose rows do not begin at multiples
+// of 16 bytes, or that are of another float type.
+void pad_rows(void* to, DType to_type, std::int64_t ld, const void* x, DType x_type, std::int64_t rows,
+              std::int64_t depth, Stream stream);
 
 }  // namespace ptq::cuda

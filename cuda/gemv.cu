@@ -5,8 +5,7 @@
 //             the order of the warps. Halves go through mma, whose 16 rows are those of x: its multiplications cost the
 //             same for 1 row and 16, and leave the issue slots to dequantizing. f32 goes through fmaf, row by row.
 //   memory    weights stream past the L1 cache, 16 bytes a lane, the next ones on their way while one is multiplied. x
-//   is
-//             read where it is needed: within a block each element has one use, so shared memory would gain nothing
+//             is read where it is needed: within a block each element has one use, so shared memory would gain nothing
 //   cost      2 R N I flops; reads W once: memory-bound
 //   twin      host/cpu/matmul.cpp     test  tests/test_ops_few.cpp     chain  I/8 + 8
 #include "cuda/gemv.h"

@@ -13,8 +13,8 @@
 #include "cuda/gptq.h"
 
 #include "cuda/chunk.cuh"
+#include "cuda/gptq_grids.cuh"
 #include "cuda/gptq_rest.cuh"
-#include "cuda/row_grid.cuh"
 
 namespace ptq::cuda {
 
@@ -106,22 +106,6 @@ struct BlockMemory {
   }
 };
 
-// Grids of the groups that begin in [begin, end), a warp each, from W as the earlier blocks left it.
-__device__ void find_grids(const Sweep& s, int first, int begin, int end) {
-  const int g0 = (begin + s.group - 1) / s.group, groups = (end + s.group - 1) / s.group - g0;
-  const int pairs = groups * min(tile_rows, s.rows - first);
-  for (int p = warp_index(); p < pairs; p += warps) {
-    const std::int64_t row = first + p / groups;
-    const int g = g0 + p % groups, column = g * s.group;
-    const float* from = s.w + row * s.columns + column;
-    const GridPoint point = warp_grid([=](int i) { return from[i]; }, std::min(s.group, s.columns - column), s.grid);
-    if (lane_index() == 0) {
-      s.scales[row * s.groups + g] = point.scale;
-      s.zeros[row * s.groups + g] = point.zero;
-    }
-  }
-}
-
 // Rounds the columns [begin, end) of the tile's rows one after the other.
 template <bool staged>
 __device__ void sweep_block(const Sweep& s, const BlockMemory<staged>& m, int first, int begin, int end) {
@@ -180,7 +164,7 @@ __global__ void __launch_bounds__(threads, 2) gptq_sweep_kernel(Sweep s) {
     m.begin_work(s, first, begin, end);
     m.begin_factor(s, begin, end);
     cp_async_commit();
-    if (s.find_grids) find_grids(s, first, begin, end);
+    if (s.find_grids) find_grids(s, first, tile_rows, begin, end);
     cp_async_wait<0>();
     __syncthreads();  // the block's factor and grids are complete
     sweep_block(s, m, first, begin, end);
@@ -191,9 +175,9 @@ __global__ void __launch_bounds__(threads, 2) gptq_sweep_kernel(Sweep s) {
   }
 }
 
-std::size_t sweep_scratch(std::int64_t rows, int block) {
-  if (block <= staged_block) return 0;
-  return static_cast<std::size_t>(tiles(rows, tile_rows) * 2 * octets(block) * row_lanes * tile_rows);
+std::size_t sweep_scratch(const Sweep& s) {
+  if (s.block <= staged_block) return 0;
+  return static_cast<std::size_t>(tiles(s.rows, tile_rows) * 2 * octets(s.block) * row_lanes * tile_rows);
 }
 
 void gptq_sweep(Sweep sweep, Stream stream) {

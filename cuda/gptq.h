@@ -26,7 +26,7 @@ struct Sweep {
   GridSpec grid;
 };
 
-std::size_t sweep_scratch(std::int64_t rows, int block);
+std::size_t sweep_scratch(const Sweep& sweep);
 
 void gptq_sweep(Sweep sweep, Stream stream);
 

@@ -31,18 +31,11 @@ __global__ void __launch_bounds__(Tile::threads, 2)
   Tile tile(at, n);
   const auto promote = [&] {
     const TileMemory<Tile, float, vector> memory(tile, h, n, n, at);
-#pragma unroll
-    for (int r = 0; r < Tile::rows; ++r) {
-      Neighbours<float> old[Tile::pairs];
-#pragma unroll
-      for (int p = 0; p < Tile::pairs; ++p) old[p] = memory.load(r, p);
-#pragma unroll
-      for (int p = 0; p < Tile::pairs; ++p) {
-        float* sum = tile.sum(r, p);
-        memory.store(r, p, {old[p].x + sum[0], old[p].y + sum[1]});
-        sum[0] = sum[1] = 0.0f;
-      }
-    }
+    memory.update(tile, [](Neighbours<float> old, float* sum, int) {
+      const Neighbours<float> next{old.x + sum[0], old.y + sum[1]};
+      sum[0] = sum[1] = 0.0f;
+      return next;
+    });
   };
   sum_outer_products<vector>(tile, x, tokens, n, at, promotion, promote);
 }

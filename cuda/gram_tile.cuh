@@ -162,6 +162,19 @@ class TileMemory {
         rows_(static_cast<int>(std::clamp<std::int64_t>(rows - at.i - tile.row(), 0, Tile::side))),
         cols_(static_cast<int>(std::clamp<std::int64_t>(stride - at.j - tile.col(), 0, Tile::side))) {}
 
+  // Every pair becomes f(pair, its sums in the tile, column of its first within the tile's).
+  template <class F>
+  __device__ void update(Tile& tile, F f) const {
+#pragma unroll
+    for (int r = 0; r < Tile::rows; ++r) {
+      Neighbours<T> old[Tile::pairs];  // loads of a row in flight together
+#pragma unroll
+      for (int p = 0; p < Tile::pairs; ++p) old[p] = load(r, p);
+#pragma unroll
+      for (int p = 0; p < Tile::pairs; ++p) store(r, p, f(old[p], tile.sum(r, p), tile.col() + Tile::col_step(p)));
+    }
+  }
+
   __device__ Neighbours<T> load(int r, int p) const {
     Neighbours<T> pair{};
     if (!inside(r, p)) return pair;

@@ -3,8 +3,7 @@
 //             begin(1 + b) = lo + (hi - lo) b / B, begin(B + 1) = hi; NaN counts nowhere
 //   shapes    x (n)   counts (B + 2) i64
 //   maps      blocks <-> pieces of x in turn, thread <-> chunk of 16 bytes; counts and edges of a block in shared
-//   memory
-//             while they fit, else counts in global memory and edges computed where needed
+//             memory while they fit, else counts in global memory and edges computed where needed
 //   cost      a guess, two comparisons and an atomic increment an element; reads x once: bound by memory, or by the
 //             shared memory where elements spread over many bins
 //   twin      host/cpu/statistics.cpp     test  tests/test_ops_statistics.cpp     chain  none: integers

@@ -28,7 +28,10 @@ void launch(const char* name, void (*kernel)(P...), const LaunchSpec& spec, A...
   }
   launched(name, spec, error);
 #else
-  ::simt::run_grid(name, spec.grid, spec.block, spec.smem, [&] { kernel(args...); });
+  ::simt::note_launch(name, reinterpret_cast<const void*>(kernel), spec.block, spec.smem);
+  ::simt::put(spec.stream, ::simt::Work::kernel, [=] {
+    ::simt::run_grid(name, spec.grid, spec.block, spec.smem, [=] { kernel(args...); });
+  });
   launched(name, spec, 0);
 #endif
 }

@@ -1,5 +1,5 @@
 // The memory-bound layers of the forward pass. Letters and meaning: host/ops.h. dtype is that of all void* tensors of a
-// call: f32, bf16 or f16. Indices are trusted. Rows may lie at any multiple of their elements' size.
+// call: f32, bf16 or f16. Rows may lie at any multiple of their elements' size.
 #pragma once
 
 #include "cuda/stream.h"
@@ -10,16 +10,25 @@
 
 namespace ptq::cuda {
 
-// y [T,D] = table[ids[t]] * scale; table [V,D]
-void embed(void* y, const std::int32_t* ids, const void* table, DType dtype, std::int64_t rows, std::int64_t width,
+// Row numbers of a table. Only the device can see them without waiting: a kernel leaves out the row of a number that
+// the table does not have, and tells of it.
+struct RowIndex {
+  const std::int32_t* rows;  // [T], should be in 0 .. limit - 1
+  std::int64_t limit;
+  std::int32_t* fault;  // becomes `op` if one is not; memory that the host can read
+  std::int32_t op;
+};
+
+// y [T,D] = table[index[t]] * scale; table [limit,D]
+void embed(void* y, const RowIndex& index, const void* table, DType dtype, std::int64_t rows, std::int64_t width,
            float scale, Stream stream);
 
-// x [T,D] += table[index[t]]; table [P,D]
-void add_rows(void* x, const std::int32_t* index, const void* table, DType dtype, std::int64_t rows, std::int64_t width,
+// y [T,D] += table[index[t]]
+void add_rows(void* y, const RowIndex& index, const void* table, DType dtype, std::int64_t rows, std::int64_t width,
               Stream stream);
 
-// y [R, row_bytes] = x[rows[r]]: bytes of any type
-void gather_rows(void* y, const void* x, const std::int32_t* rows, std::int64_t count, std::int64_t row_bytes,
+// y [T, row_bytes] = x[index[t]]: bytes of any type
+void gather_rows(void* y, const RowIndex& index, const void* x, std::int64_t count, std::int64_t row_bytes,
                  Stream stream);
 
 // y, x [R,D], may be the same; w, b [gains,D], b may be null

@@ -1,13 +1,27 @@
 #include "cuda/backend/cuda_ops.h"
+#include "cuda/steps/ladder.h"
+#include "host/error.h"
 #include "host/ops.h"
+#ifdef PTQ_WITH_VENDOR
+#include "cuda/vendor/vendor.h"
+#endif
 
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 
 namespace ptq {
 
-std::unique_ptr<Ops> make_cuda_ops(int device, std::size_t memory) {
-  return std::make_unique<cuda::CudaOps>(cuda::DeviceOptions{device, memory, true});
+std::unique_ptr<Ops> make_cuda_ops(const GpuOptions& o) {
+  cuda::Launchers launchers = cuda::launchers_with(o.step);
+  if (o.vendor) {
+#ifdef PTQ_WITH_VENDOR
+    cuda::install_vendor(launchers);
+#else
+    fail(Exit::usage,
+         "--gemm cublas: this build is without cuBLAS and cuSOLVER; install their headers, or use --gemm own");
+#endif
+  }
+  return std::make_unique<cuda::CudaOps>(cuda::DeviceOptions{o.device, o.memory, true}, std::move(launchers));
 }
 
 std::vector<std::string> cuda_devices() {

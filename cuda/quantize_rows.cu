@@ -1,6 +1,6 @@
 // Rows to symmetric integers: their largest magnitudes, their codes, or the values that the codes stand for
 //   formula   absmax[t] = max_i |x[t,i]|     scale[t] = max(absmax[t], 1e-5) / L,  L = 2^(bits-1) - 1
-//             codes[t,i] = rne(clamp(x[t,i] / scale[t], -L, L))     y[t,i] = codes[t,i] * scale[t]
+//             codes[t,i] = clamp(rne(x[t,i] / scale[t]), -L, L)     y[t,i] = codes[t,i] * scale[t]
 //             a row with a NaN or infinity, or such an absmax: codes 0, scale NaN
 //   shapes    x, y, codes (T, I)   absmax, scales (T)
 //   maps      block t <-> row t; thread <-> chunks of 16 bytes of x, i = threadIdx (mod 256); the second pass over the
@@ -45,20 +45,19 @@ __device__ unsigned largest_of_row(const T* row, int columns, unsigned* scratch)
   return block_reduce(largest, scratch, [](unsigned a, unsigned b) { return std::max(a, b); });
 }
 
-// The integers of one row. Without a finite range the scale is NaN and the limit 0, to which every quotient, then NaN,
-// is clamped.
+// The integers of one row. Without a finite range the scale is NaN and every code 0.
 struct RowCodes {
-  float scale, limit;
+  float scale;
+  int bits;
+  bool finite;
 
   // absmax: given, or null
-  __device__ RowCodes(unsigned largest, const float* absmax, int bits) {
+  __device__ RowCodes(unsigned largest, const float* absmax, int b) : bits(b) {
     const float range = absmax != nullptr ? *absmax : __uint_as_float(largest);
-    const bool finite = largest < infinity_bits && magnitude(range) < infinity_bits;
+    finite = largest < infinity_bits && magnitude(range) < infinity_bits;
     scale = finite ? absmax_scale(range, bits) : std::numeric_limits<float>::quiet_NaN();
-    limit = finite ? static_cast<float>((1 << (bits - 1)) - 1) : 0.0f;
   }
-  // Clamped before it is rounded: the limit is an integer, so that the order does not matter.
-  __device__ int code(float x) const { return __float2int_rn(fminf(fmaxf(x / scale, -limit), limit)); }
+  __device__ int code(float x) const { return finite ? static_cast<int>(absmax_code(x, scale, bits)) : 0; }
 };
 
 template <bool vector, class T>

@@ -1,6 +1,7 @@
 #include "eval/divergence.h"
 
 #include "host/error.h"
+#include "host/range.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,12 +14,6 @@ namespace {
 // The first of the largest.
 std::ptrdiff_t top1(std::span<const float> logits) {
   return std::max_element(logits.begin(), logits.end()) - logits.begin();
-}
-
-// Rows of logits that are looked at together: about 32 MiB of them.
-std::int64_t rows_at_once(std::int64_t vocab) {
-  constexpr std::int64_t elements = std::int64_t{8} << 20;
-  return std::max<std::int64_t>(64, elements / vocab / 64 * 64);
 }
 
 // What is collected on the way.
@@ -38,6 +33,11 @@ struct Collector {
 };
 
 }  // namespace
+
+std::int64_t divergence_rows(std::int64_t vocab) {
+  constexpr std::int64_t elements = std::int64_t{8} << 20;
+  return std::max<std::int64_t>(64, elements / vocab / 64 * 64);
+}
 
 double kl_of_logits(std::span<const float> p, std::span<const float> q) {
   // sum P (p - q) + log Z_q - log Z_p, with both exponentials taken relative to their largest logit.
@@ -59,9 +59,11 @@ Divergence divergence(const Transformer& model, const Transformer& against, std:
           model.config().vocab, against.config().vocab);
   const auto windows = cut_windows(ids, options.seqlen, options.windows);
   const auto count = static_cast<std::int64_t>(windows.size());
-  const std::int64_t predicted = options.seqlen - 1, step = rows_at_once(model.config().vocab);
+  const std::int64_t predicted = options.seqlen - 1, step = divergence_rows(model.config().vocab);
   Collector all;
+  std::int64_t batches = 0;
   for_each_batch(count, options.seqlen, options.batch_tokens, [&](std::int64_t first, std::int64_t last) {
+    const Range range(model.ops(), "batch {}", batches++);
     Batch batch;
     for (std::int64_t w = first; w < last; ++w) batch.append(windows[static_cast<std::size_t>(w)]);
     const Tensor h = model.forward(batch), reference = against.forward(batch);

@@ -28,6 +28,9 @@ struct Divergence {
 Divergence divergence(const Transformer& model, const Transformer& against, std::span<const std::int32_t> ids,
                       const PerplexityOptions& options);
 
+// Rows of logits that divergence() looks at together: about 32 MiB of them.
+std::int64_t divergence_rows(std::int64_t vocab);
+
 // One row: KL(p || q) of the softmax of two rows of logits, in f64.
 double kl_of_logits(std::span<const float> p, std::span<const float> q);
 

@@ -1,5 +1,7 @@
 #include "eval/generate.h"
 
+#include "host/range.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -75,6 +77,7 @@ Generation generate(const Transformer& model, std::span<const std::int32_t> prom
   result.cache_bytes = cache.bytes();
 
   const auto next = [&](std::span<const std::int32_t> ids) {
+    const Range range(model.ops(), "token {}", result.ids.size());
     const Tensor h = model.forward_cached(ids, cache);
     const Tensor logits = model.decode_logits(h.slice_rows(h.rows() - 1, h.rows()));
     const auto finite = [](float x) { return std::isfinite(x); };

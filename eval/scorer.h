@@ -1,6 +1,7 @@
 // What evaluation needs of a model: log-probabilities of chosen tokens in a packed batch.
 #pragma once
 
+#include "host/range.h"
 #include "model/transformer.h"
 
 #include <cstdint>
@@ -28,6 +29,7 @@ class TransformerScorer final : public Scorer {
   explicit TransformerScorer(const Transformer& model) : model_(model) {}
 
   std::vector<double> logprobs(const Batch& batch, std::span<const Target> targets) const override {
+    const Range range(model_.ops(), "batch {}", batches_++);
     return model_.token_logprobs(model_.forward(batch), targets);
   }
   bool may_share_prefix(std::int64_t a, std::int64_t b) const override { return model_.may_share_prefix(a, b); }
@@ -35,6 +37,7 @@ class TransformerScorer final : public Scorer {
 
  private:
   const Transformer& model_;
+  mutable std::int64_t batches_ = 0;  // so far
 };
 
 }  // namespace ptq

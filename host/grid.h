@@ -28,6 +28,11 @@ struct GridSpec {
   PTQ_HOST_DEVICE int levels() const { return (1 << bits) - 1; }  // the largest code
 };
 
+// Grids per row of `columns` columns; group -1: one.
+inline std::int64_t group_count(std::int64_t columns, std::int64_t group) {
+  return group < 0 ? 1 : (columns + group - 1) / group;
+}
+
 // w_hat = scale * (code - zero), code in 0..levels.
 struct GridPoint {
   float scale;
@@ -69,6 +74,10 @@ PTQ_HOST_DEVICE inline float value_of(float code, GridPoint g) { return g.scale 
 // Symmetric integers with 2^(bits-1) - 1 levels on each side (int8: 127): SmoothQuant fake_quant.py.
 PTQ_HOST_DEVICE inline float absmax_scale(float absmax, int bits = 8) {
   return std::max(absmax, 1e-5f) / static_cast<float>((1 << (bits - 1)) - 1);
+}
+PTQ_HOST_DEVICE inline float absmax_code(float x, float scale, int bits = 8) {
+  const auto limit = static_cast<float>((1 << (bits - 1)) - 1);
+  return std::clamp(std::nearbyint(x / scale), -limit, limit);
 }
 
 }  // namespace ptq

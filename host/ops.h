@@ -12,7 +12,8 @@
 //    nor on the number of threads: same inputs, same bits.
 //  * Gains and biases (w, b of norm, b of linear) are f32 whatever the compute dtype; tables (embed, add_rows) are of
 //    the dtype of y.
-//  * Wrong shapes or dtypes are internal errors (exit 70): the layers above have validated their input.
+//  * Wrong shapes or dtypes are internal errors (exit 70): the layers above have validated their input. A row that a
+//    table does not have is found at the latest by synchronize or to_host.
 //  * Work is ordered as called. A backend may run asynchronously; to_host and synchronize wait.
 #pragma once
 
@@ -75,7 +76,7 @@ enum class WeightFormat : std::uint8_t {
   u8,    // the same, one a byte
 };
 
-// A linear's weight in the backend's own layout. Immutable; freed by its destructor.
+// A linear's weight in the backend's own layout. Its values never change; freed by its destructor.
 class Weight {
  public:
   virtual ~Weight() = default;
@@ -85,6 +86,18 @@ class Weight {
   virtual std::size_t bytes() const = 0;
 };
 using WeightPtr = std::shared_ptr<const Weight>;
+
+// Weights of blocks that do not all fit on the device: a block is copied there while the one before it computes, so
+// that at most two are there at a time.
+class WeightStream {
+ public:
+  virtual ~WeightStream() = default;
+  // The weights of the next block, of this backend; their data moves to host memory (exit 75 if there is too little).
+  virtual void add(std::span<const WeightPtr> weights) = 0;
+  // From now on operations may use the weights of this block and not those of others; the next one, or after the last
+  // the first, is on its way. After all have been added.
+  virtual void enter(int block) = 0;
+};
 
 // A weight as packed checkpoints hold it: w[n,i] = scales[n,g] * (codes[n,i] - zeros[n,g]), g = g_idx[i]. On the host.
 struct CodedWeight {
@@ -148,6 +161,10 @@ class Ops {
   virtual double seconds(const std::function<void()>& work) = 0;
   virtual void evict_caches() = 0;  // what is read next comes from memory
 
+  // Names the operations from here to the matching end_range, for a profiler; ranges nest (host/range.h).
+  virtual void begin_range(const char*) {}
+  virtual void end_range() {}
+
   // --- elementwise and row-wise: memory bound ----------------------------------------------------------------
   // y[t] = table[ids[t]] * scale.   y [T,D], ids [T] i32 (0 <= id < V), table [V,D]
   virtual void embed(const Tensor& y, const Tensor& ids, const Tensor& table, float scale) = 0;
@@ -175,7 +192,8 @@ class Ops {
   virtual std::int64_t count_nonfinite(const Tensor& x) = 0;
 
   // --- products: compute bound -------------------------------------------------------------------------------
-  // Lays out W [N,I] (host, f32/bf16/f16) for linear(). For s8: per-row absmax/127 codes are computed here.
+  // Lays out W [N,I] (f32/bf16/f16, on the host or the device) for linear(). For s8: per-row absmax/127 codes are
+  // computed here.
   virtual WeightPtr pack(const Tensor& w, WeightFormat format) = 0;
 
   // y = x W^T + b.                  y [T,N], x [T,I], b [N] f32 or empty. 2 T N I flops.
@@ -281,17 +299,30 @@ class Ops {
 
   // y = x with each run of `block` columns of a row rounded to the code book (the last run may be shorter). y may be x.
   virtual void fake_round_to_book(const Tensor& y, const Tensor& x, CodeBook book, std::int64_t block) = 0;
+
+  // --- weights that do not fit on the device -------------------------------------------------------------------
+  // Bytes that weights and activations may still take together; none where weights are used where they lie: the CPU.
+  virtual std::optional<std::size_t> memory_left() const = 0;
+  virtual std::unique_ptr<WeightStream> stream_weights() = 0;  // refers to this object
 };
 
 // The CPU backend. threads = 0: all cores.
 std::unique_ptr<Ops> make_cpu_ops(int threads = 0);
 
-// The kernels of cuda/ on GPU number `device`, using at most `memory` bytes of it (0: what is free). Exit 69 if it
-// cannot be had. Only in builds with CUDA.
-std::unique_ptr<Ops> make_cuda_ops(int device = 0, std::size_t memory = 0);
+struct GpuOptions {
+  int device = 0;          // its number
+  std::size_t memory = 0;  // most bytes of its memory; 0: what is free
+  std::string step;        // a rung of the teaching ladder in place of the production kernel, one of ladder_steps()
+  bool vendor = false;     // NVIDIA's libraries in place of own kernels, to measure against (cuda/vendor); cuda only
+};
+
+// The kernels of cuda/ on a GPU. Exit 69 if it cannot be had. Only in builds with CUDA.
+std::unique_ptr<Ops> make_cuda_ops(const GpuOptions& options = {});
 std::vector<std::string> cuda_devices();  // a line each; empty if there are none
 
 // The same kernels on the SIMT executor, the blocks of a grid distributed over `threads`.
-std::unique_ptr<Ops> make_simt_ops(int threads = 1);
+std::unique_ptr<Ops> make_simt_ops(int threads = 1, const GpuOptions& options = {});
+
+std::vector<std::string> ladder_steps();  // "gemm/1-naive", ... (cuda/steps)
 
 }  // namespace ptq

@@ -1,6 +1,7 @@
 // Decoding: the forward pass of a sequence's next tokens against the keys and values of the tokens before.
 #include "model/kv_cache.h"
 
+#include "host/range.h"
 #include "model/transformer.h"
 
 #include <cmath>
@@ -39,6 +40,7 @@ Tensor Transformer::forward_cached(std::span<const std::int32_t> ids, KvCache& c
 }
 
 Tensor Transformer::decode_logits(const Tensor& h) const {
+  const Range range(ops_, "head");
   const Tensor x = head_input(h, nullptr), y = ops_.empty(DType::f32, {h.rows(), config().vocab});
   ops_.linear_few(y, x, *head_.weight, {});
   const Tensor out = ops_.to_host(y);

@@ -70,10 +70,6 @@ Tensor dequantize(Ops& ops, const Int8Rows& rows, DType dtype) {
   return ops.to_device(y.to(dtype));
 }
 
-bool takes_integers(const ActivationQuant& how, IntegerProducts products) {
-  return how.kind == ActivationKind::integer && products == IntegerProducts::exact;
-}
-
 // Signed codes and a scale per row in the form of packed checkpoints: zero point 128.
 CodedWeight unsigned_codes(const Int8Weight& w) {
   const std::int64_t n = w.codes.rows(), columns = w.codes.cols();
@@ -98,6 +94,14 @@ WeightFormat float_format(DType compute) {
   }
 }
 
+bool takes_integers(const ActivationQuant& how, IntegerProducts products) {
+  return how.kind == ActivationKind::integer && products == IntegerProducts::exact;
+}
+
+WeightFormat format_of_floats(DType compute, const ActivationQuant& how, IntegerProducts products) {
+  return how.weight_bits > 0 && takes_integers(how, products) ? WeightFormat::s8 : float_format(compute);
+}
+
 WeightPtr pack_floats(Ops& ops, const Tensor& w, DType compute, const ActivationQuant& how, IntegerProducts products) {
   if (how.kind != ActivationKind::integer || how.weight_bits == 0) return ops.pack(w, float_format(compute));
   const Tensor x = ops.to_device(w);
@@ -113,7 +117,7 @@ WeightPtr pack_floats(Ops& ops, const Tensor& w, DType compute, const Activation
   }
   const Tensor values = ops.empty(x.dtype(), x.shape());
   ops.fake_quantize_rows(values, x, how.weight_bits, absmax);
-  return ops.pack(ops.to_host(values), float_format(compute));
+  return ops.pack(values, float_format(compute));
 }
 
 WeightPtr pack_int8(Ops& ops, const Int8Weight& w, DType compute, const ActivationQuant& how,

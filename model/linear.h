@@ -23,6 +23,12 @@ inline const ActivationQuant no_quantization;
 // The format of a floating-point weight for products in the compute dtype.
 WeightFormat float_format(DType compute);
 
+// Do inputs that are quantized this way meet weights as integers?
+bool takes_integers(const ActivationQuant& how, IntegerProducts products);
+
+// The format that pack_floats() gives.
+WeightFormat format_of_floats(DType compute, const ActivationQuant& how, IntegerProducts products);
+
 // The weight of a linear that is stored in floats, [N,I] on the host. With weight_bits it becomes integers: s8 for
 // exact products, else their values. Give it in fp32 then: codes come from the stored weight.
 WeightPtr pack_floats(Ops& ops, const Tensor& w, DType compute, const ActivationQuant& how, IntegerProducts products);

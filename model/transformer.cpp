@@ -1,5 +1,6 @@
 #include "model/transformer.h"
 
+#include "host/range.h"
 #include "model/rope.h"
 
 #include <algorithm>
@@ -14,6 +15,11 @@ namespace {
 std::size_t index(NormRole role) { return static_cast<std::size_t>(role); }
 
 }  // namespace
+
+std::string_view name_of(Stage stage) {
+  constexpr std::array<std::string_view, all_stages.size()> names{"qkv", "o", "gate_up", "down"};
+  return names.at(static_cast<std::size_t>(stage));
+}
 
 std::vector<LinearRole> roles_of(Stage stage, const ModelConfig& config) {
   switch (stage) {
@@ -41,6 +47,7 @@ Stream Transformer::embed(Batch batch) const { return embed_after(std::move(batc
 
 // `before`: tokens that precede the batch's only sequence.
 Stream Transformer::embed_after(Batch batch, std::int64_t before) const {
+  const Range range(ops_, "embed");
   const ModelConfig& c = config();
   require(!batch.ids.empty(), Exit::data, "no tokens to run");
   for (std::size_t i = 0; i < batch.ids.size(); ++i) {
@@ -150,6 +157,7 @@ Tensor Transformer::attend(const Stream& s, int layer, const Block& block, const
     qkv[2] = append(s.cache->v[static_cast<std::size_t>(layer)], qkv[2], s.cache->length());
     segments = {&whole, 1};
   }
+  const Range range(ops_, "attention");
   Tensor o = ops_.empty(compute_, {rows, c.q_width()});
   ops_.attention(o, qkv[0], qkv[1], qkv[2], segments,
                  {.heads = c.heads,
@@ -201,6 +209,7 @@ void Transformer::join(Stream& s, const Tensor& branch, const Block& block, Norm
 }
 
 void Transformer::advance(Stream& s, int layer, const Block& block, Stage stage, const Taps* taps) const {
+  const Range range(ops_, "{}", name_of(stage));
   const BlockKind kind = config().block;
   if (taps && taps->stage_input) taps->stage_input(layer, stage, s.x);
   if (stage == Stage::qkv) {
@@ -234,7 +243,9 @@ void Transformer::run_blocks(Stream& s, const Taps* taps) const {
   check(static_cast<int>(blocks_.size()) == config().layers, "forward before load_all");
   if (taps && taps->embedded) taps->embedded(s.h);
   for (int i = 0; i < config().layers; ++i) {
+    const Range range(ops_, "block {}", i);
     const Block& block = blocks_[static_cast<std::size_t>(i)];
+    if (weight_stream_) weight_stream_->enter(i);
     enter(s, block);
     for (Stage stage : all_stages) advance(s, i, block, stage, taps);
     if (taps && taps->block_output) taps->block_output(i, s.h);
@@ -260,6 +271,7 @@ Tensor Transformer::head_input(const Tensor& h, const Taps* taps) const {
 }
 
 Tensor Transformer::logits(const Tensor& h, const Taps* taps) const {
+  const Range range(ops_, "head");
   const Tensor x = head_input(h, taps);
   Tensor y = ops_.empty(DType::f32, {h.rows(), config().vocab});
   ops_.logits(y, x, *head_.weight, config().logits);
@@ -267,6 +279,7 @@ Tensor Transformer::logits(const Tensor& h, const Taps* taps) const {
 }
 
 std::vector<double> Transformer::token_logprobs(const Tensor& h, std::span<const Target> targets) const {
+  const Range range(ops_, "head");
   // The last norm and the head run only on rows that are scored.
   std::map<std::int32_t, std::int32_t> rank;
   for (const Target& t : targets) rank.emplace(t.row, 0);

@@ -11,6 +11,7 @@
 #include "model/block_weights.h"
 #include "model/kv_cache.h"
 #include "model/linear.h"
+#include "model/weight_plan.h"
 #include "model/weights.h"
 
 #include <array>
@@ -18,12 +19,14 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace ptq {
 
 enum class Stage : std::uint8_t { qkv, o, gate_up, down };
 inline constexpr std::array all_stages{Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
+std::string_view name_of(Stage stage);  // "qkv", "o", "gate_up", "down"
 
 // The linears that read the stage's x, in order: {q,k,v}, {o}, {gate,up} or {up}, {down}.
 std::vector<LinearRole> roles_of(Stage stage, const ModelConfig& config);
@@ -98,7 +101,9 @@ class Transformer {
   Linear load_linear(int layer, LinearRole role) const;
   Linear make_linear(const Tensor& weight_f32, int layer, LinearRole role) const;  // with the files' bias
   Block make_block(const BlockWeights& weights, int layer) const;
-  void load_all();
+  // Where all blocks do not fit on the device beside what `run` needs, they are kept in host memory and streamed: two
+  // are on the device at a time. Same bits either way. Exit 75 with the figures if even that does not fit.
+  void load_all(const RunSize& run = {});
 
   // --- stages (calibration) ---
   Stream embed(Batch batch) const;                  // h of block 0; checks ids and lengths (65)
@@ -131,7 +136,9 @@ class Transformer {
   // activations are quantized with the range of their sequence.
   bool may_share_prefix(std::int64_t length_a, std::int64_t length_b) const;
 
-  std::size_t weight_bytes() const;  // resident
+  std::size_t weight_bytes() const;  // all weights
+  bool streamed() const { return weight_stream_ != nullptr; }
+  std::size_t device_weight_bytes() const;  // those on the device at a time
   LinearMemory linear_memory() const;
 
  private:
@@ -156,6 +163,7 @@ class Transformer {
   Tensor positions_, final_norm_weight_, final_norm_bias_;
   Linear project_in_, project_out_, head_;
   std::vector<Block> blocks_;
+  std::unique_ptr<WeightStream> weight_stream_;  // of blocks_; null if they are all on the device
 };
 
 }  // namespace ptq

@@ -1,5 +1,8 @@
 // What a Transformer holds: loading and packing of weights, and their size.
+#include "host/range.h"
 #include "model/transformer.h"
+
+#include <algorithm>
 
 namespace ptq {
 
@@ -7,6 +10,14 @@ namespace {
 
 std::size_t index(LinearRole role) { return static_cast<std::size_t>(role); }
 std::size_t index(NormRole role) { return static_cast<std::size_t>(role); }
+
+std::vector<WeightPtr> weights_of(const Block& block) {
+  std::vector<WeightPtr> weights;
+  for (const Linear& l : block.linear) {
+    if (l) weights.push_back(l.weight);
+  }
+  return weights;
+}
 
 std::size_t bytes_of(const Linear& l) { return (l ? l.weight->bytes() : 0) + (l.bias ? l.bias.bytes() : 0); }
 
@@ -82,10 +93,23 @@ Block Transformer::make_block(const BlockWeights& weights, int layer) const {
   return block;
 }
 
-void Transformer::load_all() {
+void Transformer::load_all(const RunSize& run) {
   blocks_.clear();
-  for (int i = 0; i < config().layers; ++i) blocks_.push_back(load_block(i));
+  weight_stream_.reset();
+  if (const auto left = ops_.memory_left()) {
+    const auto memory = static_cast<std::size_t>(run.share * static_cast<double>(*left));
+    const WeightSizes sizes = weight_sizes(*files_, {compute_, activations_, products_});
+    if (must_stream(sizes, run_bytes(config(), compute_, run), config(), memory))
+      weight_stream_ = ops_.stream_weights();
+  }
+  for (int i = 0; i < config().layers; ++i) {
+    const Range range(ops_, "load block {}", i);
+    blocks_.push_back(load_block(i));
+    if (weight_stream_) weight_stream_->add(weights_of(blocks_.back()));
+  }
+  const Range range(ops_, "load head");
   if (!head_) head_ = Linear{ops_.pack(files_->head(compute_), float_format(compute_)), {}};
+  if (weight_stream_) weight_stream_->enter(0);
 }
 
 std::size_t Transformer::weight_bytes() const {
@@ -103,6 +127,18 @@ std::size_t Transformer::weight_bytes() const {
     }
   }
   return bytes;
+}
+
+std::size_t Transformer::device_weight_bytes() const {
+  if (!streamed()) return weight_bytes();
+  std::size_t all = 0, largest = 0;
+  for (const Block& block : blocks_) {
+    std::size_t own = 0;
+    for (const WeightPtr& w : weights_of(block)) own += w->bytes();
+    all += own;
+    largest = std::max(largest, own);
+  }
+  return weight_bytes() - all + 2 * largest;
 }
 
 LinearMemory Transformer::linear_memory() const {

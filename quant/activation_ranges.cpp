@@ -1,5 +1,6 @@
 #include "quant/activation_ranges.h"
 
+#include "host/range.h"
 #include "quant/channel_sums.h"
 #include "quant/quantized_matrix.h"
 
@@ -51,6 +52,7 @@ std::vector<float> channel_absmax(Ops& ops, const Tensor& x) {
 BlockRanges measure_ranges(const Transformer& model, int layer, const Block& block, std::span<Stream> streams,
                            bool with_qkv, Seconds& seconds) {
   Ops& ops = model.ops();
+  const Range step(ops, "observe");
   BlockRanges ranges;
   Taps taps;
   if (with_qkv) {

@@ -1,5 +1,6 @@
 #include "quant/awq.h"
 
+#include "host/range.h"
 #include "model/weight_names.h"
 #include "quant/awq_block.h"
 #include "quant/report.h"
@@ -26,9 +27,11 @@ AwqSearch search_of(const AwqGroup& group, const ModelConfig& config, int layer)
 
 LinearHealth& round_linear(Ops& ops, const ModelFiles& files, const QuantSpec& spec, int layer, LinearRole role,
                            const AwqBlock& found, const QuantSink& sink, QuantizeReport& report) {
+  const Range linear(ops, "{}", files.linear_ref(layer, role).module);
   const Tensor& w = found.weights[role];
   double sweep = 0.0;
   const QuantizedMatrix m = timed(ops, sweep, [&] {
+    const Range step(ops, "round");
     QuantizedMatrix rounded = quantize_rtn(ops, clamp_groups(w, found.clip[static_cast<std::size_t>(role)]), spec);
     rounded.err_rows = squared_error_rows(w, rounded.q);  // what clipping cost included
     return rounded;
@@ -65,6 +68,7 @@ void quantize_awq(const Transformer& model, const QuantSpec& spec, std::span<con
     AwqBlock found = awq_block(model, spec, layer, block, streams, report.seconds, on_stage);
     for (const AwqGroup& group : found.groups) report.awq.push_back(search_of(group, config, layer));
     for (Stage stage : all_stages) {
+      const Range range(model.ops(), "{}", name_of(stage));
       for (LinearRole role : roles_of(stage, config)) {
         LinearHealth& health = round_linear(model.ops(), model.files(), spec, layer, role, found, sink, report);
         health.dead_columns = found.dead_columns[static_cast<std::size_t>(stage)];

@@ -1,5 +1,6 @@
 #include "quant/awq_block.h"
 
+#include "host/range.h"
 #include "quant/awq_inputs.h"
 #include "quant/quantized_matrix.h"
 
@@ -53,6 +54,7 @@ class BlockSearch {
 
  private:
   void search(Stage stage) {
+    const Range of_stage(ops_, "{}", name_of(stage)), step(ops_, "search");
     AwqGroup group;
     group.stage = stage;
     group.source = scale_source(model_.config(), stage);
@@ -83,7 +85,7 @@ class BlockSearch {
     return [=, this, stage = group.stage, roles = group.roles](std::span<const float> t) {
       Block candidate = block_;
       for (std::size_t i = 0; i < roles.size(); ++i) {
-        candidate[roles[i]] = model_.make_linear(ops_.to_host(rounded(ops_, weights[i], t, spec_)), layer_, roles[i]);
+        candidate[roles[i]] = model_.make_linear(rounded(ops_, weights[i], t, spec_), layer_, roles[i]);
       }
       return module_loss(stage, candidate);
     };
@@ -111,6 +113,7 @@ class BlockSearch {
 
   // Ranges for the linears whose outputs do not go into a softmax (spec B.6: not q and k).
   void clip(Stage stage) {
+    const Range of_stage(ops_, "{}", name_of(stage)), step(ops_, "clip");
     const auto roles = roles_of(stage, model_.config());
     const Tensor samples = scaled_samples(stage, roles[0]);
     for (LinearRole role : roles) {

@@ -1,5 +1,6 @@
 #include "quant/awq_inputs.h"
 
+#include "host/range.h"
 #include "quant/channel_sums.h"
 
 #include <algorithm>
@@ -75,6 +76,7 @@ Inspected inspected(const ModelConfig& config, Stage stage) {
 BlockInputs observe_block(const Transformer& model, int layer, const Block& block, std::span<Stream> streams, bool clip,
                           Seconds& seconds) {
   Ops& ops = model.ops();
+  const Range step(ops, "observe");
   const ModelConfig& config = model.config();
   BlockInputs result;
   for (const Stream& s : streams) result.tokens += s.batch.tokens();

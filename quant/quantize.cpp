@@ -1,5 +1,6 @@
 #include "quant/quantize.h"
 
+#include "host/range.h"
 #include "model/weight_names.h"
 #include "quant/activation_ranges.h"
 #include "quant/awq.h"
@@ -26,6 +27,7 @@ class LinearQuantizer {
   void weights_only(const ProgressFn& progress) {
     const int layers = files_.config().layers;
     for (int layer = 0; layer < layers; ++layer) {
+      const Range range(ops_, "block {}", layer);
       for (LinearRole role : all_linear_roles) {
         if (files_.has_linear(role)) quantize(layer, role, nullptr, {});
       }
@@ -37,6 +39,7 @@ class LinearQuantizer {
     Seconds walked, seen;            // by the walk so far; of that, already attributed to a linear
     HessianFactor of_qkv, of_stage;  // a parallel block's MLP comes back to the former
     const auto on_stage = [&](int layer, Stage stage, Hessian* hessian, Block& block) {
+      const Range range(ops_, "{}", name_of(stage));
       Seconds shared = walked;
       shared.load -= seen.load;
       shared.forward -= seen.forward;
@@ -46,6 +49,7 @@ class LinearQuantizer {
       if (hessian) {
         factor = {};
         factor = timed(ops_, shared.factor, [&] {
+          const Range step(ops_, "factor");
           const std::string where =
               fmt::format("layer {}, input of {} ({})", layer, name_of(stage), modules(layer, stage));
           return factor_hessian(ops_, *hessian, spec_, where);
@@ -90,12 +94,16 @@ class LinearQuantizer {
 
   // Returns the dequantized weight.
   Tensor quantize(int layer, LinearRole role, const HessianFactor* factor, Seconds seconds) {
+    const Range linear(ops_, "{}", files_.linear_ref(layer, role).module);
     const Tensor w = timed(ops_, seconds.load, [&] {
       Tensor weight = files_.linear_weight(layer, role, DType::f32);
       require_finite(ops_, ops_.to_device(weight), files_.linear_ref(layer, role).module + ".weight");
       return weight;
     });
-    const QuantizedMatrix m = timed(ops_, seconds.sweep, [&] { return round(w, factor); });
+    const QuantizedMatrix m = timed(ops_, seconds.sweep, [&] {
+      const Range step(ops_, factor ? "sweep" : "round");
+      return round(w, factor);
+    });
     LinearHealth& health = deliver(ops_, files_, layer, role, w, m, sink_, report_);
     health.seconds += seconds;
     if (factor) {

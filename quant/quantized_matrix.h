@@ -19,11 +19,6 @@ struct QuantizedMatrix {
   Tensor perm;           // [K] i32, perm[j] = column processed j-th; empty without act-order
 };
 
-// Number of grids per row of K columns.
-inline std::int64_t group_count(std::int64_t columns, std::int64_t group) {
-  return group == -1 ? 1 : (columns + group - 1) / group;
-}
-
 // ||q - w||^2 / ||w||^2, 0 for a zero matrix. Both [N,K] f32 on the host.
 double relative_error(const Tensor& w, const Tensor& q);
 

@@ -1,5 +1,6 @@
 #include "quant/smoothquant.h"
 
+#include "host/range.h"
 #include "quant/fold.h"
 #include "quant/report.h"
 #include "quant/w8a8.h"
@@ -39,10 +40,14 @@ class Smoother {
     BlockWeights weights = timed(ops_, report_.seconds.load, [&] { return load(layer); });
     std::array<std::int64_t, all_stages.size()> dead{};
     for (std::size_t stage = 0; stage < dead.size(); ++stage) dead[stage] = never_seen(ranges.input[stage]);
-    timed(ops_, report_.seconds.search, [&] { smooth_block(ops_, model_.config(), *report_.alpha, weights, ranges); });
+    timed(ops_, report_.seconds.search, [&] {
+      const Range step(ops_, "smooth");
+      smooth_block(ops_, model_.config(), *report_.alpha, weights, ranges);
+    });
     if (fixed) report_.activations.fixed.push_back(fixed_ranges(ranges));
 
     for (Stage stage : all_stages) {
+      const Range range(ops_, "{}", name_of(stage));
       for (LinearRole role : roles_of(stage, model_.config())) {
         round(layer, role, weights[role]).dead_columns = dead[static_cast<std::size_t>(stage)];
         weights[role] = {};
@@ -62,8 +67,10 @@ class Smoother {
   }
 
   LinearHealth& round(int layer, LinearRole role, const Tensor& w) {
+    const Range linear(ops_, "{}", model_.files().linear_ref(layer, role).module);
     double sweep = 0.0;
     const QuantizedMatrix m = timed(ops_, sweep, [&] {
+      const Range step(ops_, "round");
       require_finite(ops_, ops_.to_device(w), model_.files().linear_ref(layer, role).module + ": smoothed weight");
       return quantize_absmax(ops_, w, spec_.bits, spec_.weight_per_tensor);
     });

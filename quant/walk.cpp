@@ -1,5 +1,6 @@
 #include "quant/walk.h"
 
+#include "host/range.h"
 #include "quant/quantized_matrix.h"
 
 #include <chrono>
@@ -41,6 +42,7 @@ class Walk {
   }
 
   void block(int layer) {
+    const Range range(model_.ops(), "block {}", layer);
     // True-sequential replaces every linear before it is used: the full-precision ones are not needed.
     Block block = timed(model_.ops(), seconds_.load,
                         [&] { return spec_.true_sequential ? model_.load_norms(layer) : model_.load_block(layer); });
@@ -103,6 +105,7 @@ class Walk {
   }
 
   void accumulate(int layer, Stage stage, const Stream& s, std::optional<Hessian>& hessian) {
+    const Range of_stage(model_.ops(), "{}", name_of(stage)), step(model_.ops(), "hessian");
     timed(model_.ops(), seconds_.hessian, [&] {
       require_finite(model_.ops(), s.x, fmt::format("layer {}, input of {}", layer, name_of(stage)));
       if (!hessian) hessian.emplace(model_.ops(), s.x.cols());
@@ -154,11 +157,6 @@ Seconds& Seconds::operator+=(const Seconds& other) {
   return *this;
 }
 
-std::string_view name_of(Stage stage) {
-  constexpr std::array<std::string_view, all_stages.size()> names{"qkv", "o", "gate_up", "down"};
-  return names.at(static_cast<std::size_t>(stage));
-}
-
 void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
                       const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress) {
   Walk walk(model, spec, quantize, seconds, progress);
@@ -171,6 +169,7 @@ void full_precision_walk(const Transformer& model, std::span<const Window> windo
   std::vector<Stream> streams = embed_windows(model, windows, chunk_tokens, seconds);
   const int layers = model.config().layers;
   for (int layer = 0; layer < layers; ++layer) {
+    const Range range(model.ops(), "block {}", layer);
     const Block block = timed(model.ops(), seconds.load, [&] { return model.load_block(layer); });
     for (Stream& s : streams) timed(model.ops(), seconds.forward, [&] { model.enter(s, block); });
     visit(layer, block, streams);

@@ -72,6 +72,4 @@ using BlockVisitor = std::function<void(int layer, const Block& block, std::span
 void full_precision_walk(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
                          const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress = {});
 
-std::string_view name_of(Stage stage);  // "qkv", "o", "gate_up", "down"
-
 }  // namespace ptq

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -23,9 +24,11 @@ struct Backend {
 inline void PrintTo(const Backend& b, std::ostream* out) { *out << b.name; }
 
 inline std::vector<Backend> backends() {
-  std::vector<Backend> list{{"cpu", [] { return make_cpu_ops(2); }}, {"simt", [] { return make_simt_ops(2); }}};
+  const char* step = std::getenv("PTQ_TEST_STEP");  // a rung of the teaching ladder instead of a kernel
+  const GpuOptions gpu{.step = step == nullptr ? "" : step};
+  std::vector<Backend> list{{"cpu", [] { return make_cpu_ops(2); }}, {"simt", [gpu] { return make_simt_ops(2, gpu); }}};
 #ifdef PTQ_WITH_CUDA
-  if (!cuda_devices().empty()) list.push_back({"cuda", [] { return make_cuda_ops(); }});
+  if (!cuda_devices().empty()) list.push_back({"cuda", [gpu] { return make_cuda_ops(gpu); }});
 #endif
   return list;
 }

@@ -6,6 +6,7 @@
 #include "host/files.h"
 #include "model/weight_names.h"
 #include "quant/awq_block.h"
+#include "quant/awq_inputs.h"
 #include "quant/rtn.h"
 
 #include <gtest/gtest.h>
@@ -15,6 +16,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 namespace ptq {
 namespace {
@@ -73,7 +75,50 @@ struct Case {
 
 class AwqGolden : public testing::TestWithParam<const char*> {};
 
-void compare_search(const Case& c, const AwqGroup& group, int layer, const nlohmann::json& want) {
+// A linear whose own output is compared in the search.
+struct LinearAlone {
+  Tensor w, gram;  // [N,I], [I,I] with its upper triangle
+  std::int64_t tokens = 0, group = 0;
+};
+
+// How far the loss can be off because t is known to a relative `noise` only: weights whose code is then undecided may
+// take either of two neighbours. One row's loss is d G d, d = Q(w t) / t - w; a code more or less moves d_i by a step.
+double tie_noise(const LinearAlone& linear, std::span<const float> t, double noise) {
+  const std::int64_t columns = linear.w.cols();
+  const GridSpec grid{.bits = 4, .symmetric = false, .mse = false, .rule = GridRule::awq};
+  const auto gram = [&](std::int64_t i, std::int64_t j) -> double {
+    return linear.gram.data<float>()[std::min(i, j) * columns + std::max(i, j)];
+  };
+  double sum = 0.0;
+  std::vector<float> scaled(t.size());
+  std::vector<double> d(t.size()), step(t.size());  // step: 0 where the code is decided
+  for (std::int64_t n = 0; n < linear.w.rows(); ++n) {
+    const float* w = linear.w.data<float>() + n * columns;
+    for (std::size_t i = 0; i < t.size(); ++i) scaled[i] = w[i] * t[i];
+    for (std::size_t i = 0; i < t.size(); ++i) {
+      const auto first = scaled.begin() + static_cast<std::int64_t>(i) / linear.group * linear.group;
+      const auto [lo, hi] = std::minmax_element(first, first + linear.group);
+      const GridPoint point = grid_of_range(*lo, *hi, grid);
+      const double code = static_cast<double>(scaled[i]) / point.scale;
+      const bool undecided = std::fabs(code - std::floor(code) - 0.5) <= 2.0 * noise * std::fabs(code);
+      step[i] = undecided ? static_cast<double>(point.scale) / t[i] : 0.0;
+      d[i] = static_cast<double>(value_of(code_of(scaled[i], point, 15.0f), point)) / t[i] - w[i];
+    }
+    double moved = 0.0;
+    for (std::int64_t i = 0; i < columns; ++i) {
+      if (step[static_cast<std::size_t>(i)] == 0.0) continue;
+      double slope = 0.0;
+      for (std::int64_t j = 0; j < columns; ++j) slope += gram(i, j) * d[static_cast<std::size_t>(j)];
+      sum += 2.0 * step[static_cast<std::size_t>(i)] * std::fabs(slope);
+      moved += step[static_cast<std::size_t>(i)] * std::sqrt(gram(i, i));
+    }
+    sum += moved * moved;
+  }
+  return sum / static_cast<double>(linear.tokens * linear.w.rows());
+}
+
+void compare_search(const Case& c, const AwqGroup& group, const LinearAlone* linear, int layer,
+                    const nlohmann::json& want) {
   const std::string index = want.at("index");
   SCOPED_TRACE(index);
   std::vector<std::string> layers;
@@ -81,17 +126,36 @@ void compare_search(const Case& c, const AwqGroup& group, int layer, const nlohm
   EXPECT_EQ(layers, want.at("layers").get<std::vector<std::string>>());
   EXPECT_EQ(group.search.best_ratio, want.at("best_ratio").get<double>());
   const Tensor a = c.read(index + ".a"), scales = c.read(index + ".scales");
-  EXPECT_LE(largest_relative_difference(group.statistics.a, a.span<float>()), 1e-5);
+  double noise = largest_relative_difference(group.statistics.a, a.span<float>());
+  EXPECT_LE(noise, 1e-5);
   EXPECT_LE(largest_relative_difference(group.search.scales, scales.span<float>()), 1e-5);
   if (c.spec.awq_scaling == AwqScaling::duo) {
     const Tensor w = c.read(index + ".w_mean");
     EXPECT_LE(largest_relative_difference(group.statistics.w, w.span<float>()), 1e-5);
+    noise += largest_relative_difference(group.statistics.w, w.span<float>());
   }
+  noise += 8 * 0x1p-24;  // powers, their middle, products with weights, the step and divisions by it, rounded to fp32
+  // Both programs compute a point to 1e-5 (measured: 2.4e-6), unless a weight lies on a rounding tie. The losses of
+  // modules have no formula for that: 2e-3, by which the reference differs from itself in float64.
   const Tensor loss = c.file->read(index + ".loss", DType::f64);
   ASSERT_EQ(std::ssize(group.search.loss), loss.numel());
   for (std::size_t i = 0; i < group.search.loss.size(); ++i) {
-    EXPECT_NEAR(group.search.loss[i], loss.data<double>()[i], 2e-3 * loss.data<double>()[i]) << "ratio " << i << "/20";
+    const double value = loss.data<double>()[i];
+    double bound = (linear ? 1e-5 : 2e-3) * value;
+    if (linear) bound += tie_noise(*linear, awq_scales(group.statistics, awq_ratio(static_cast<int>(i))), noise);
+    EXPECT_NEAR(group.search.loss[i], value, bound) << "ratio " << i << "/20";
   }
+}
+
+// Streams whose state can be changed without touching the originals.
+std::vector<Stream> copies(std::span<const Stream> streams) {
+  std::vector<Stream> out(streams.begin(), streams.end());
+  for (Stream& s : out) {
+    for (Tensor* t : {&s.h, &s.x, &s.branch}) {
+      if (*t) *t = ops().to_device(ops().to_host(*t).clone());
+    }
+  }
+  return out;
 }
 
 TEST_P(AwqGolden, MatchesTheReference) {
@@ -104,10 +168,19 @@ TEST_P(AwqGolden, MatchesTheReference) {
   Agreement clips, codes, clamped, whole;
   const auto visit = [&](int layer, const Block& block, std::span<Stream> streams) {
     Seconds seconds;
+    std::vector<Stream> again = copies(streams);
+    const BlockInputs inputs = observe_block(model, layer, block, again, false, seconds);
     const AwqBlock found = awq_block(model, c.spec, layer, block, streams, seconds);
     for (const AwqGroup& group : found.groups) {
       ASSERT_LT(next, groups.size());
-      compare_search(c, group, layer, groups[next++]);
+      std::optional<LinearAlone> linear;
+      if (inspected(config, group.stage) == Inspected::linear) {
+        linear = {.w = load_block_weights(*c.model, layer)[group.roles[0]],
+                  .gram = ops().to_host(inputs.stage[static_cast<std::size_t>(group.stage)].gram),
+                  .tokens = inputs.tokens,
+                  .group = c.spec.group};
+      }
+      compare_search(c, group, linear ? &*linear : nullptr, layer, groups[next++]);
     }
     for (LinearRole role : all_linear_roles) {
       if (!c.model->has_linear(role)) continue;

@@ -2,14 +2,10 @@
 #include "host/checkpoint.h"
 #include "host/files.h"
 #include "model/weights.h"
-#include "temporary.h"
+#include "program.h"
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <nlohmann/json.hpp>
-
-#include <algorithm>
-#include <cstdio>
 
 namespace ptq {
 namespace {
@@ -19,34 +15,16 @@ namespace fs = std::filesystem;
 const fs::path golden = fs::path(PTQ_SOURCE_DIR) / "tests" / "golden" / "models";
 const fs::path miniature = fs::path(PTQ_SOURCE_DIR) / "reproduce" / "miniature" / "models";
 
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
 class Cli : public ::testing::Test {
  protected:
-  // `shell` runs before ptq in the same shell.
   Outcome ptq(const std::string& arguments, const std::string& shell = "true") {
-    const std::string err = (tmp.path() / "stderr").string();
-    const std::string command = shell + "; exec '" + std::string(PTQ_BINARY) + "' " + arguments + " 2>'" + err + "'";
-    FILE* pipe = popen(("bash -c \"" + command + "\"").c_str(), "r");
-    std::string out;
-    char buffer[4096];
-    for (std::size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) out.append(buffer, n);
-    const int status = pclose(pipe);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, out, read_file(err, "stderr")};
+    return run_ptq(tmp.path(), arguments, shell);
   }
 
-  // Fails with `code` and says so in one line that holds every one of `words`.
   void refuses(int code, const std::string& arguments, const std::vector<std::string>& words = {},
                const std::string& shell = "true") {
     SCOPED_TRACE(arguments);
-    const Outcome r = ptq(arguments, shell);
-    EXPECT_EQ(r.code, code) << r.err;
-    EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << r.err;
-    EXPECT_EQ(r.err.rfind("ptq: ", 0), 0u) << r.err;
-    for (const auto& word : words) EXPECT_NE(r.err.find(word), std::string::npos) << word << " in: " << r.err;
+    expect_failure(ptq(arguments, shell), code, words);
   }
 
   std::string file(const std::string& name, const std::string& content) {
@@ -208,6 +186,26 @@ TEST_F(Cli, Generate) {
   refuses(2, "generate " + model, {"--prompt"});
   refuses(2, "generate " + model + prompt + " --top-p 0", {"--top-p"});
   refuses(65, "generate " + (miniature / "opt").string() + " --prompt a --tokens 100000", {"positions"});
+}
+
+// A cap between what two blocks and what all three need.
+TEST_F(Cli, GpuMemory) {
+  const std::string model = (miniature / "llama-gqa").string(), ids = file("ids", "1 2 3 4 5\n6 7 8");
+  const std::string logits = "--device simt logits " + model + " --ids " + ids;
+  const Outcome all = ptq(logits);
+  ASSERT_EQ(all.code, 0) << all.err;
+  const std::string cap = " --gpu-memory 0.0022";
+  for (const char* lag : {"copies", "kernels"}) {
+    const Outcome streamed = ptq(logits + cap, std::string("export PTQ_SIMT_LAG=") + lag);
+    EXPECT_EQ(streamed.code, 0);
+    EXPECT_EQ(streamed.out, all.out);
+    EXPECT_EQ(streamed.err.rfind("weights: streamed, 2 of 3 blocks on the device at a time, ", 0), 0u) << streamed.err;
+    EXPECT_EQ(std::count(streamed.err.begin(), streamed.err.end(), '\n'), 1) << streamed.err;
+  }
+  refuses(75, logits + " --gpu-memory 1e-4", {"two of its 3 blocks", "--gpu-memory", "--device cpu"});
+  refuses(75, logits + " --gpu-memory 1e-300", {"--gpu-memory"});
+  for (const char* bad : {"-1", "nan", "inf", "1e9", "much"})
+    refuses(2, logits + " --gpu-memory " + bad, {"--gpu-memory"});
 }
 
 TEST_F(Cli, Calibration) {

@@ -1,6 +1,7 @@
 // Attention: checks, and the list of work of its kernels.
 #include "cuda/attention.h"
 #include "cuda/backend/cuda_ops.h"
+#include "host/op_checks.h"
 
 #include <algorithm>
 #include <limits>
@@ -8,26 +9,6 @@
 namespace ptq::cuda {
 
 namespace {
-
-void validate(const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v, std::span<const Segment> segments,
-              const AttentionSpec& a) {
-  check(a.scale > 0.0f && a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0 &&
-            a.head_dim <= attention_head_max,
-        "attention: scale {}, {} heads, {} kv, {}", a.scale, a.heads, a.kv_heads, a.head_dim);
-  const std::int64_t tokens = k.rows();
-  check(q.cols() == std::int64_t{a.heads} * a.head_dim && o.shape() == q.shape() &&
-            k.cols() == std::int64_t{a.kv_heads} * a.head_dim && v.shape() == k.shape() && q.rows() <= tokens &&
-            tokens <= std::numeric_limits<std::int32_t>::max(),
-        "attention: o {}, q {}, k {}, v {}", to_string(o.shape()), to_string(q.shape()), to_string(k.shape()),
-        to_string(v.shape()));
-  check(o.dtype() == q.dtype() && k.dtype() == q.dtype() && v.dtype() == q.dtype(), "attention: dtypes");
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& s = segments[i];
-    check(0 <= s.begin && s.begin <= s.end && s.end <= tokens && s.prefix < static_cast<std::int64_t>(i) &&
-              (s.prefix < 0 || segments[static_cast<std::size_t>(s.prefix)].prefix < 0),
-          "attention: segment {} [{}, {}) with prefix {}", i, s.begin, s.end, s.prefix);
-  }
-}
 
 AttentionForm form_of(const AttentionSpec& a) {
   constexpr float log2_e = 1.44269504f;
@@ -80,21 +61,25 @@ Work plan(std::span<const Segment> segments, std::int64_t rows, std::int64_t tok
 
 void CudaOps::attention(const Tensor& o, const Tensor& q, const Tensor& k, const Tensor& v,
                         std::span<const Segment> segments, const AttentionSpec& spec) {
-  validate(o, q, k, v, segments, spec);
-  const Work work = plan(segments, q.rows(), k.rows(), spec);
+  op_checks::attention(o, q, k, v, segments, spec);
+  check(spec.head_dim <= attention_head_max, "attention: heads of {}", spec.head_dim);
+  Work work = plan(segments, q.rows(), k.rows(), spec);
   if (work.tiles.empty()) return;
   const auto count = static_cast<std::int64_t>(work.tiles.size());
-  constexpr std::int64_t words = sizeof(QueryTile) / sizeof(std::int32_t);
-  const Tensor tiles =
-      to_device(Tensor::wrap(DType::i32, {count, words}, const_cast<QueryTile*>(work.tiles.data()), {}));
-  const AttentionWork device{form_of(spec), reinterpret_cast<const QueryTile*>(device_data<std::int32_t>(tiles)), count,
+  if (work.tiles != tiles_) {  // all layers of a batch have the same
+    constexpr std::int64_t words = sizeof(QueryTile) / sizeof(std::int32_t);
+    device_tiles_ = to_device(Tensor::wrap(DType::i32, {count, words}, work.tiles.data(), {}));
+    tiles_ = std::move(work.tiles);
+  }
+  const AttentionWork device{form_of(spec),
+                             reinterpret_cast<const QueryTile*>(device_data<std::int32_t>(device_tiles_)), count,
                              4.0 * spec.heads * spec.head_dim * work.pairs,
                              static_cast<double>(o.bytes() + q.bytes() + k.bytes() + v.bytes())};
   if (q.dtype() == DType::f32) {
     attention_f32(device_data<float>(o), device_data<float>(q), device_data<float>(k), device_data<float>(v), device,
                   stream_);
   } else {
-    cuda::attention(device_raw(o), device_raw(q), device_raw(k), device_raw(v), q.dtype(), device, stream_);
+    launchers_.attention(device_raw(o), device_raw(q), device_raw(k), device_raw(v), q.dtype(), device, stream_);
   }
 }
 

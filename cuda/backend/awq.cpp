@@ -2,6 +2,7 @@
 #include "cuda/awq.h"
 
 #include "cuda/backend/cuda_ops.h"
+#include "host/op_checks.h"
 
 #include <limits>
 
@@ -10,9 +11,7 @@ namespace ptq::cuda {
 void CudaOps::round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, const GridSpec& grid,
                            std::int64_t group) {
   const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group;
-  check(out.shape() == w.shape() && t.numel() == columns && (width > 0 || rows == 0),
-        "round_scaled: W {}, out {}, t {}, group {}", to_string(w.shape()), to_string(out.shape()),
-        to_string(t.shape()), group);
+  op_checks::round_scaled(out, w, t, group);
   if (rows == 0) return;
   cuda::round_scaled(device_data<float>(out), device_data<float>(w), device_data<float>(t), rows, columns, width, grid,
                      stream_);
@@ -21,10 +20,7 @@ void CudaOps::round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, 
 void CudaOps::clip_search(const Tensor& clip, const Tensor& w, const Tensor& x, const GridSpec& grid,
                           std::int64_t group) {
   const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group, tokens = x.rows();
-  check(width > 0 && columns % width == 0 && x.cols() == columns && clip.shape() == Shape{rows, columns / width},
-        "clip_search: W {}, X {}, clip {}, group {}", to_string(w.shape()), to_string(x.shape()),
-        to_string(clip.shape()), group);
-  check(!grid.mse, "clip_search: a range is searched once");
+  op_checks::clip_search(clip, w, x, grid, group);
   check(std::max({rows, columns, tokens}) < std::numeric_limits<int>::max() / 2, "clip_search: W {}, X {}",
         to_string(w.shape()), to_string(x.shape()));
   const ClipFactor factor = clip_factor(tokens, width);

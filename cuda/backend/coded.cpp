@@ -2,6 +2,7 @@
 #include "cuda/backend/coded_weight.h"
 #include "cuda/backend/linear.h"
 #include "cuda/gemm.h"
+#include "host/op_checks.h"
 
 #include <algorithm>
 #include <cstring>
@@ -13,23 +14,6 @@ namespace {
 bool all_f16(const Tensor& t) {
   const std::span<const float> x = t.span<float>();
   return std::all_of(x.begin(), x.end(), [](float v) { return to_float(to_f16(v)) == v; });
-}
-
-void check_codes(const CodedWeight& w, DType compute) {
-  const std::int64_t n = w.codes.rows(), i = w.codes.cols(), groups = w.scales.cols();
-  check(2 <= w.bits && w.bits <= 8, "pack_codes: {} bits", w.bits);
-  check(compute == DType::f32 || compute == DType::bf16 || compute == DType::f16, "pack_codes: {} activations",
-        name_of(compute));
-  check(n > 0 && i > 0 && w.codes.rank() == 2 && w.scales.shape() == Shape{n, groups} &&
-            w.zeros.shape() == w.scales.shape() && w.g_idx.numel() == i && groups > 0,
-        "pack_codes: codes {}, scales {}, zeros {}, g_idx {}", to_string(w.codes.shape()), to_string(w.scales.shape()),
-        to_string(w.zeros.shape()), to_string(w.g_idx.shape()));
-  for (std::int32_t g : w.g_idx.span<std::int32_t>()) {
-    check(0 <= g && g < groups, "pack_codes: a column in group {} of {}", g, groups);
-  }
-  unsigned all = 0;
-  for (std::uint8_t code : w.codes.span<std::uint8_t>()) all |= code;
-  check(all >> w.bits == 0, "pack_codes: codes of more than {} bits", w.bits);
 }
 
 // The group of each column; those beyond I belong to the group behind the last.
@@ -75,7 +59,7 @@ Tensor grids_of(const CodedWeight& w, std::int64_t group_count, DType type) {
 }  // namespace
 
 PackedCodes::PackedCodes(CudaOps& ops, Stream stream, const CodedWeight& w, DType compute) : compute_(compute) {
-  check_codes(w, compute);
+  op_checks::pack_codes(w, compute);
   const std::int64_t n = w.codes.rows(), i = w.codes.cols();
   const int bits = w.bits <= 4 ? 4 : 8;
   const bool half_grids = all_f16(w.scales) && all_f16(w.zeros);
@@ -96,8 +80,15 @@ PackedCodes::PackedCodes(CudaOps& ops, Stream stream, const CodedWeight& w, DTyp
     shuffle_codes(device_data<std::uint8_t>(codes_) + first * row_bytes, device_data<std::uint8_t>(plain), rows, i,
                   bits, stream);
   }
-  view_ = {codes_.raw(), grids_.raw(),   device_data<std::int32_t>(groups_), n, i, group_count, bits,
-           half_grids,   !chunks.empty()};
+  form_ = {nullptr, nullptr, nullptr, n, i, group_count, bits, half_grids, !chunks.empty()};
+}
+
+CodedView PackedCodes::view() const {
+  CodedView v = form_;
+  v.codes = device_raw(codes_);
+  v.grids = device_raw(grids_);
+  v.groups = device_data<std::int32_t>(groups_);
+  return v;
 }
 
 const PackedCodes& packed_codes(const Weight& w) {
@@ -113,8 +104,7 @@ WeightPtr CudaOps::pack_codes(const CodedWeight& w, DType compute) {
 void linear_coded(CudaOps& ops, Stream stream, const Tensor& y, const Tensor& x, const Weight& weight,
                   const Tensor& b) {
   const PackedCodes& w = packed_codes(weight);
-  check(x.dtype() == w.compute(), "linear: x {} for a weight for {}", name_of(x.dtype()), name_of(w.compute()));
-  const CodedView& view = w.view();
+  const CodedView view = w.view();
   const Tensor rows = aligned_rows(ops, stream, x);
   const float* bias = b ? device_data<float>(b) : nullptr;
   if (x.dtype() != DType::f32) {

@@ -3,26 +3,27 @@
 #pragma once
 
 #include "cuda/backend/cuda_ops.h"
+#include "cuda/backend/device_weight.h"
 #include "cuda/coded.h"
 
 namespace ptq::cuda {
 
-class PackedCodes final : public Weight {
+class PackedCodes final : public DeviceWeight {
  public:
   PackedCodes(CudaOps& ops, Stream stream, const CodedWeight& w, DType compute);
 
-  std::int64_t out_features() const override { return view_.n; }
-  std::int64_t in_features() const override { return view_.i; }
-  WeightFormat format() const override { return view_.bits == 4 ? WeightFormat::u4 : WeightFormat::u8; }
-  std::size_t bytes() const override { return codes_.bytes() + grids_.bytes() + groups_.bytes(); }
+  std::int64_t out_features() const override { return form_.n; }
+  std::int64_t in_features() const override { return form_.i; }
+  WeightFormat format() const override { return form_.bits == 4 ? WeightFormat::u4 : WeightFormat::u8; }
+  std::vector<Tensor*> parts() override { return {&codes_, &grids_, &groups_}; }
 
   DType compute() const { return compute_; }  // the type of x, to which values are rounded
-  const CodedView& view() const { return view_; }
+  CodedView view() const;
 
  private:
   DType compute_;
   Tensor codes_, grids_, groups_;
-  CodedView view_{};
+  CodedView form_{};  // without the addresses
 };
 
 // The weight behind a WeightPtr of this backend; exit 70 if it is of another kind.

@@ -3,7 +3,9 @@
 // launchers of cuda/*.h; one .cpp file per group of methods, named after it.
 #pragma once
 
+#include "cuda/backend/launchers.h"
 #include "cuda/backend/memory.h"
+#include "cuda/layers.h"
 #include "cuda/stream.h"
 #include "host/ops.h"
 
@@ -17,12 +19,13 @@ struct DeviceOptions {
 
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(const DeviceOptions& options);
+  explicit CudaOps(const DeviceOptions& options, Launchers launchers = {});
   ~CudaOps() override;
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
 
   std::string description() const override;
+  const DeviceMemory& memory() const { return *memory_; }
 
   // device.cpp
   Tensor empty(DType dtype, Shape shape) override;
@@ -31,6 +34,8 @@ class CudaOps final : public Ops {
   void synchronize() override;
   double seconds(const std::function<void()>& work) override;
   void evict_caches() override;
+  void begin_range(const char* name) override;
+  void end_range() override;
 
   // layers.cpp
   void embed(const Tensor& y, const Tensor& ids, const Tensor& table, float scale) override;
@@ -92,10 +97,22 @@ class CudaOps final : public Ops {
   void round_to_book(const Tensor& codes, const Tensor& absmax, const Tensor& w, CodeBook book) override;
   void fake_round_to_book(const Tensor& y, const Tensor& x, CodeBook book, std::int64_t block) override;
 
+  // weight_stream.cpp
+  std::optional<std::size_t> memory_left() const override { return memory_->left(); }
+  std::unique_ptr<WeightStream> stream_weights() override;
+
  private:
+  enum class RowOp : std::int32_t { none, embed, add_rows, gather_rows };
+  RowIndex row_index(const Tensor& index, const Tensor& table, RowOp op) const;
+
+  Launchers launchers_;
   Stream stream_ = nullptr;
   std::shared_ptr<DeviceMemory> memory_;
+  std::int32_t* fault_ = nullptr;  // memory of the host: the RowOp that was given a row outside of its table
   std::string name_;
+  std::vector<std::string> ranges_;  // that are open: where memory ran out
+  std::vector<QueryTile> tiles_;  // attention's last list of work,
+  Tensor device_tiles_;           // and where the device has it
 };
 
 // Memory of this backend as T*; exit 70 if it is the host's or of another type.

@@ -1,5 +1,6 @@
 #include "cuda/backend/float_weight.h"
 
+#include "cuda/backend/cuda_ops.h"
 #include "cuda/gemm.h"
 
 #include <cstring>
@@ -36,10 +37,19 @@ DType dtype_of_format(WeightFormat format) {
   }
 }
 
-FloatWeight::FloatWeight(Ops& ops, const Tensor& w, WeightFormat format) : n_(w.rows()), i_(w.cols()), format_(format) {
+FloatWeight::FloatWeight(CudaOps& ops, Stream stream, const Tensor& w, WeightFormat format)
+    : n_(w.rows()), i_(w.cols()), format_(format) {
   const DType type = dtype_of_format(format);
-  data_ = ops.to_device(padded(w.to(type), padded_depth(i_, type)));
+  const std::int64_t ld = padded_depth(i_, type);
+  if (w.place() == Place::device) {
+    data_ = ops.empty(type, {n_, ld});
+    pad_rows(data_.raw(), type, ld, w.raw(), w.dtype(), n_, i_, stream);
+  } else {
+    data_ = ops.to_device(padded(w.to(type), ld));
+  }
 }
+
+const void* FloatWeight::data() const { return device_raw(data_); }
 
 const FloatWeight& float_weight(const Weight& w) {
   const auto* weight = dynamic_cast<const FloatWeight*>(&w);

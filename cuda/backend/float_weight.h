@@ -2,23 +2,26 @@
 // tiles of k, so that products need no bounds along a row of W and every row begins at a multiple of 64 bytes.
 #pragma once
 
-#include "host/ops.h"
+#include "cuda/backend/device_weight.h"
+#include "cuda/stream.h"
 
 namespace ptq::cuda {
 
-class FloatWeight final : public Weight {
+class CudaOps;
+
+class FloatWeight final : public DeviceWeight {
  public:
-  // w [N,I] on the host, of any float type; rounded to that of the format.
-  FloatWeight(Ops& ops, const Tensor& w, WeightFormat format);
+  // w [N,I] on the host or the device, of any float type; rounded to that of the format.
+  FloatWeight(CudaOps& ops, Stream stream, const Tensor& w, WeightFormat format);
 
   std::int64_t out_features() const override { return n_; }
   std::int64_t in_features() const override { return i_; }
   WeightFormat format() const override { return format_; }
-  std::size_t bytes() const override { return data_.bytes(); }
+  std::vector<Tensor*> parts() override { return {&data_}; }
 
   DType dtype() const { return data_.dtype(); }     // of the weight and of the activations it takes
   std::int64_t ld() const { return data_.cols(); }  // elements from row to row, a multiple of 64 bytes
-  const void* data() const { return data_.raw(); }  // [N, ld] on the device, columns I..ld are zeros
+  const void* data() const;                         // [N, ld] on the device, columns I..ld are zeros
 
  private:
   std::int64_t n_, i_;

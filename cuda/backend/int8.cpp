@@ -3,6 +3,7 @@
 #include "cuda/backend/int8_weight.h"
 #include "cuda/gemm_s8.h"
 #include "cuda/quantize_rows.h"
+#include "host/op_checks.h"
 
 #include <cstring>
 
@@ -13,17 +14,6 @@ namespace {
 FloatRows float_rows(const Tensor& x) { return {device_raw(x), x.dtype(), x.rows(), x.cols()}; }
 
 const float* floats_or_null(const Tensor& t) { return t ? device_data<float>(t) : nullptr; }
-
-void check_quantize(const char* op, const Tensor& x, int bits, const Tensor& absmax) {
-  check(2 <= bits && bits <= 8, "{}: {} bits", op, bits);
-  check(!absmax || (absmax.dtype() == DType::f32 && absmax.numel() == x.rows()), "{}: absmax {} for x {}", op,
-        to_string(absmax.shape()), to_string(x.shape()));
-}
-
-// 128 * 128 * 65536 < 2^31, the same limit as on the CPU.
-void check_width(std::int64_t columns) {
-  check(columns <= 65536, "pack: {} int8 columns may overflow 32-bit sums", columns);
-}
 
 const Int8Weight& packed_int8(const Weight& w) {
   const auto* p = dynamic_cast<const Int8Weight*>(&w);
@@ -38,16 +28,14 @@ Int8Weight::Int8Weight(Tensor codes, Tensor scales, std::int64_t in_features)
 
 WeightPtr pack_absmax_s8(CudaOps& ops, const Tensor& w) {
   check(w.rank() == 2, "pack: weight of shape {}", to_string(w.shape()));
-  check_width(w.cols());
+  op_checks::int8_width(w.cols());
   const Int8Rows rows = ops.quantize_rows(ops.to_device(w), 8, {});
   if (s8_stride(w.cols()) == w.cols()) return std::make_shared<Int8Weight>(rows.codes, rows.scales, w.cols());
   return ops.pack_s8(ops.to_host(rows.codes), ops.to_host(rows.scales));
 }
 
 WeightPtr CudaOps::pack_s8(const Tensor& codes, const Tensor& scales) {
-  check(codes.rank() == 2 && scales.numel() == codes.rows(), "pack_s8: codes {}, scales {}", to_string(codes.shape()),
-        to_string(scales.shape()));
-  check_width(codes.cols());
+  op_checks::pack_s8(codes, scales);
   const std::int64_t columns = codes.cols(), stride = s8_stride(columns);
   const Tensor padded = Tensor::zeros(DType::i8, {codes.rows(), stride});
   for (std::int64_t r = 0; r < codes.rows(); ++r) {
@@ -58,13 +46,12 @@ WeightPtr CudaOps::pack_s8(const Tensor& codes, const Tensor& scales) {
 }
 
 void CudaOps::row_absmax(const Tensor& absmax, const Tensor& x) {
-  check(absmax.dtype() == DType::f32 && absmax.numel() == x.rows(), "row_absmax: absmax {} for x {}",
-        to_string(absmax.shape()), to_string(x.shape()));
+  op_checks::row_absmax(absmax, x);
   cuda::row_absmax(device_data<float>(absmax), float_rows(x), stream_);
 }
 
 Int8Rows CudaOps::quantize_rows(const Tensor& x, int bits, const Tensor& absmax) {
-  check_quantize("quantize_rows", x, bits, absmax);
+  op_checks::quantize_rows("quantize_rows", x, bits, absmax);
   Int8Rows out{empty(DType::i8, {x.rows(), x.cols()}), empty(DType::f32, {x.rows()}), {}, {}};
   cuda::quantize_rows(device_data<std::int8_t>(out.codes), device_data<float>(out.scales), float_rows(x), bits,
                       floats_or_null(absmax), stream_);
@@ -72,21 +59,14 @@ Int8Rows CudaOps::quantize_rows(const Tensor& x, int bits, const Tensor& absmax)
 }
 
 void CudaOps::fake_quantize_rows(const Tensor& y, const Tensor& x, int bits, const Tensor& absmax) {
-  check_quantize("fake_quantize_rows", x, bits, absmax);
-  check(y.dtype() == x.dtype() && y.cols() == x.cols() && y.rows() == x.rows(), "fake_quantize_rows: y {}, x {}",
-        to_string(y.shape()), to_string(x.shape()));
+  op_checks::fake_quantize_rows(y, x, bits, absmax);
   cuda::fake_quantize_rows(device_raw(y), float_rows(x), bits, floats_or_null(absmax), stream_);
 }
 
 void CudaOps::linear_s8(const Tensor& y, const Int8Rows& x, const Weight& weight, const Tensor& b) {
   const Int8Weight& w = packed_int8(weight);
   const std::int64_t rows = y.rows(), n = w.out_features(), columns = w.in_features(), stride = w.stride();
-  check(y.cols() == n && rows == x.codes.rows() && x.scales.numel() == rows,
-        "linear_s8: y {}, codes {}, scales {}, N = {}", to_string(y.shape()), to_string(x.codes.shape()),
-        to_string(x.scales.shape()), n);
-  check(x.codes.cols() == columns, "linear_s8: codes {} for a weight of {} columns", to_string(x.codes.shape()),
-        columns);
-  check(!b || b.numel() == n, "linear_s8: bias {} for N = {}", to_string(b.shape()), n);
+  op_checks::linear_s8(y, x, w, b);
 
   Tensor codes = x.codes;
   if (stride != columns || reinterpret_cast<std::uintptr_t>(codes.raw()) % 16 != 0) {
@@ -96,28 +76,25 @@ void CudaOps::linear_s8(const Tensor& y, const Int8Rows& x, const Weight& weight
   const std::int64_t outliers = x.outlier_columns ? x.outlier_columns.numel() : 0;
   Tensor outlier_weights;
   if (outliers > 0) {
-    check(x.outliers.dtype() == DType::f32 && x.outliers.rows() == rows && x.outliers.cols() == outliers,
-          "linear_s8: outliers {} in {} columns for y {}", to_string(x.outliers.shape()), outliers,
-          to_string(y.shape()));
     outlier_weights = empty(DType::f32, {outliers, s8_outlier_stride(n)});
     gather_code_columns(device_data<float>(outlier_weights), device_data<std::int8_t>(w.codes()), stride,
                         device_data<float>(w.scales()), device_data<std::int32_t>(x.outlier_columns), n, outliers,
                         stream_);
   }
-  gemm_s8({.y = device_raw(y),
-           .dtype = y.dtype(),
-           .x = device_data<std::int8_t>(codes),
-           .x_scales = device_data<float>(x.scales),
-           .w = device_data<std::int8_t>(w.codes()),
-           .w_scales = device_data<float>(w.scales()),
-           .bias = floats_or_null(b),
-           .outliers = outliers > 0 ? device_data<float>(x.outliers) : nullptr,
-           .outlier_weights = floats_or_null(outlier_weights),
-           .rows = rows,
-           .n = n,
-           .stride = stride,
-           .outlier_columns = outliers},
-          stream_);
+  launchers_.gemm_s8({.y = device_raw(y),
+                      .dtype = y.dtype(),
+                      .x = device_data<std::int8_t>(codes),
+                      .x_scales = device_data<float>(x.scales),
+                      .w = device_data<std::int8_t>(w.codes()),
+                      .w_scales = device_data<float>(w.scales()),
+                      .bias = floats_or_null(b),
+                      .outliers = outliers > 0 ? device_data<float>(x.outliers) : nullptr,
+                      .outlier_weights = floats_or_null(outlier_weights),
+                      .rows = rows,
+                      .n = n,
+                      .stride = stride,
+                      .outlier_columns = outliers},
+                     stream_);
 }
 
 }  // namespace ptq::cuda

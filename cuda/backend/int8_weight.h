@@ -1,13 +1,13 @@
 // int8 codes with a scale per output row, on the device.
 #pragma once
 
-#include "host/ops.h"
+#include "cuda/backend/device_weight.h"
 
 namespace ptq::cuda {
 
 class CudaOps;
 
-class Int8Weight final : public Weight {
+class Int8Weight final : public DeviceWeight {
  public:
   // codes [N, stride] i8 of which a row's first `in_features` count and the rest is 0, scales [N] f32; on the device.
   Int8Weight(Tensor codes, Tensor scales, std::int64_t in_features);
@@ -15,7 +15,7 @@ class Int8Weight final : public Weight {
   std::int64_t out_features() const override { return codes_.rows(); }
   std::int64_t in_features() const override { return in_features_; }
   WeightFormat format() const override { return WeightFormat::s8; }
-  std::size_t bytes() const override { return codes_.bytes() + scales_.bytes(); }
+  std::vector<Tensor*> parts() override { return {&codes_, &scales_}; }
 
   const Tensor& codes() const { return codes_; }
   const Tensor& scales() const { return scales_; }

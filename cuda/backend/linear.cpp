@@ -7,6 +7,7 @@
 #include "cuda/backend/int8_weight.h"
 #include "cuda/gemm.h"
 #include "cuda/head.h"
+#include "host/op_checks.h"
 
 #include <algorithm>
 #include <numeric>
@@ -14,15 +15,6 @@
 namespace ptq::cuda {
 
 namespace {
-
-bool coded(const Weight& w) { return w.format() == WeightFormat::u4 || w.format() == WeightFormat::u8; }
-
-void check_input(const char* op, const Tensor& x, const Weight& w) {
-  check(w.format() != WeightFormat::s8, "{}: int8 weights are for linear_s8", op);
-  check(x.cols() == w.in_features(), "{}: x {} for a weight of {} columns", op, to_string(x.shape()), w.in_features());
-  check(coded(w) || x.dtype() == dtype_of_format(w.format()), "{}: x {} for a weight for {}", op, name_of(x.dtype()),
-        name_of(coded(w) ? x.dtype() : dtype_of_format(w.format())));
-}
 
 // x: of aligned_rows.
 GemmShape shape_of(const Tensor& x, const FloatWeight& w) {
@@ -66,37 +58,37 @@ std::int64_t rows_at_once(std::int64_t vocabulary) {
 
 }  // namespace
 
+bool coded(const Weight& w) { return w.format() == WeightFormat::u4 || w.format() == WeightFormat::u8; }
+
+DType input_of(const Weight& w) {
+  check(w.format() != WeightFormat::s8, "int8 weights are for linear_s8");
+  return coded(w) ? packed_codes(w).compute() : dtype_of_format(w.format());
+}
+
 Tensor aligned_rows(Ops& ops, Stream stream, const Tensor& x) {
   const std::size_t unit = 16, row = static_cast<std::size_t>(x.cols()) * size_of(x.dtype());
   if (row % unit == 0 && reinterpret_cast<std::uintptr_t>(device_raw(x)) % unit == 0) return x;
   const Tensor wide = ops.empty(x.dtype(), {x.rows(), padded_depth(x.cols(), x.dtype())});
-  pad_rows(wide.raw(), wide.cols(), x.raw(), x.rows(), x.cols(), size_of(x.dtype()), stream);
+  pad_rows(wide.raw(), wide.dtype(), wide.cols(), x.raw(), x.dtype(), x.rows(), x.cols(), stream);
   return wide;
-}
-
-void check_linear(const char* op, DType y_type, const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) {
-  const std::int64_t n = w.out_features();
-  check_input(op, x, w);
-  check(y.dtype() == y_type && y.cols() == n && y.rows() == x.rows(), "{}: y {} {} for x {} {} and N = {}", op,
-        name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), n);
-  check(!b || b.numel() == n, "{}: bias {} for N = {}", op, to_string(b.shape()), n);
 }
 
 WeightPtr CudaOps::pack(const Tensor& w, WeightFormat format) {
   if (format == WeightFormat::s8) return pack_absmax_s8(*this, w);
   check(format != WeightFormat::u4 && format != WeightFormat::u8, "pack: codes are for pack_codes");
-  return std::make_shared<FloatWeight>(*this, w, format);
+  return std::make_shared<FloatWeight>(*this, stream_, w, format);
 }
 
 void CudaOps::linear(const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b) {
-  check_linear("linear", x.dtype(), y, x, w, b);
+  op_checks::linear("linear", input_of(w), input_of(w), y, x, w, b);
   if (coded(w)) return linear_coded(*this, stream_, y, x, w, b);
   const Tensor rows = aligned_rows(*this, stream_, x);
-  gemm(device_raw(y), shape_of(rows, float_weight(w)), b ? device_data<float>(b) : nullptr, stream_);
+  const GemmShape shape = shape_of(rows, float_weight(w));
+  launchers_.gemm(device_raw(y), shape, b ? device_data<float>(b) : nullptr, stream_);
 }
 
 void CudaOps::logits(const Tensor& y, const Tensor& x, const Weight& w, const LogitSpec& spec) {
-  check_linear("logits", DType::f32, y, x, w, {});
+  op_checks::linear("logits", DType::f32, input_of(w), y, x, w, {});
   if (coded(w)) {
     linear_coded(*this, stream_, y, x, w, {});
     transform_logits(device_data<float>(y), y.numel(), map_of(spec), stream_);
@@ -109,11 +101,8 @@ void CudaOps::logits(const Tensor& y, const Tensor& x, const Weight& w, const Lo
 std::vector<double> CudaOps::token_logprobs(const Tensor& x, std::span<const Target> targets, const Weight& w,
                                             const LogitSpec& spec) {
   const std::int64_t vocabulary = w.out_features();
-  check_input("token_logprobs", x, w);
-  for (const Target& t : targets) {
-    check(0 <= t.row && t.row < x.rows() && 0 <= t.token && t.token < vocabulary,
-          "token_logprobs: row {} of {}, token {} of {}", t.row, x.rows(), t.token, vocabulary);
-  }
+  check(x.dtype() == input_of(w), "token_logprobs: x {} for a weight for {}", name_of(x.dtype()), name_of(input_of(w)));
+  op_checks::token_logprobs(x, targets, w);
   if (targets.empty()) return {};
   const RowTargets wanted = by_row(targets);
   const auto rows = static_cast<std::int64_t>(wanted.rows.size());

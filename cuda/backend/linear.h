@@ -9,7 +9,9 @@ namespace ptq::cuda {
 // x [T,I] if its rows begin at multiples of 16 bytes, else a copy [T,ld] of which I columns count, zeros behind.
 Tensor aligned_rows(Ops& ops, Stream stream, const Tensor& x);
 
-// Checks y [T,N], x [T,I] and b [N] against the weight, as `op`.
-void check_linear(const char* op, DType y_type, const Tensor& y, const Tensor& x, const Weight& w, const Tensor& b);
+// Whether linear() forms the weight's values from codes.
+bool coded(const Weight& w);
+// The dtype of activations that linear() takes for this weight; exit 70 for s8.
+DType input_of(const Weight& w);
 
 }  // namespace ptq::cuda

@@ -17,7 +17,7 @@ std::size_t block_size(std::size_t bytes) {
   return (std::max<std::size_t>(bytes, 1) + step - 1) / step * step;
 }
 
-std::size_t default_cap() {
+std::size_t free_memory() {
   constexpr std::size_t spare = std::size_t{256} << 20;  // for the driver and libraries
   std::size_t free = 0, total = 0;
   cuda_check(cudaMemGetInfo(&free, &total), "asking for free memory");
@@ -26,7 +26,9 @@ std::size_t default_cap() {
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(std::size_t cap, bool cached) : cap_(cap > 0 ? cap : default_cap()), keep_(cached) {}
+DeviceMemory::DeviceMemory(std::size_t cap, bool cached) : cap_(free_memory()), keep_(cached) {
+  if (cap > 0) cap_ = std::min(cap_, cap);
+}
 
 DeviceMemory::~DeviceMemory() { empty_cache(); }
 
@@ -45,15 +47,20 @@ std::shared_ptr<void> DeviceMemory::allocate(std::size_t bytes) {
       empty_cache();
       error = cudaMalloc(&memory, size);
     }
-    require(error != cudaErrorMemoryAllocation, Exit::again,
-            "out of GPU memory: {} MiB more than the {} MiB in use, of {} MiB; use a smaller --batch or --seqlen, a "
-            "larger --gpu-memory, or --device cpu",
-            (size >> 20) + 1, in_use_ >> 20, cap_ >> 20);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
     cuda_check(error, "cudaMalloc");
   }
   in_use_ += size;
   peak_ = std::max(peak_, in_use_);
   return {memory, [self = shared_from_this(), size](void* p) { self->release(p, size); }};
+}
+
+std::size_t DeviceMemory::left() const {
+  const std::size_t left = cap_ - in_use_;
+  return keep_ ? left - left / 9 : left;  // a block is up to an eighth larger than asked for
 }
 
 void DeviceMemory::release(void* memory, std::size_t bytes) {

@@ -15,8 +15,11 @@ class DeviceMemory : public std::enable_shared_from_this<DeviceMemory> {
   DeviceMemory(std::size_t cap, bool cached);
   ~DeviceMemory();
 
-  // Aligned to 256 bytes. Exit 75 with the lever if there is not enough, even after the cache has been emptied.
+  // Aligned to 256 bytes; null if there is not enough, even after the cache has been emptied.
   std::shared_ptr<void> allocate(std::size_t bytes);
+
+  // Bytes that a few large allocations may still take, sizes of cached blocks allowed for.
+  std::size_t left() const;
 
   std::size_t in_use() const { return in_use_; }
   std::size_t peak() const { return peak_; }

@@ -37,6 +37,8 @@ void set_workers(int threads);                     // at the start one; at most 
 // Limits are those of CUDA (Programming Guide, "Compute Capabilities").
 void run_grid(const char* name, Extent grid, Extent block, std::size_t shared_bytes,
               const std::function<void()>& thread);
+// Lists the launch in the file $PTQ_SIMT_LAUNCHES (launch_list.cpp).
+void note_launch(const char* name, const void* kernel, Extent block, std::size_t shared_bytes);
 
 // --- called by running threads -------------------------------------------------------------------------------------
 unsigned char* shared_memory();

@@ -9,4 +9,7 @@ namespace simt {
 // $PTQ_SIMT_FAIL_ALLOCATION, so that whole commands can be tested.
 void fail_allocation(std::int64_t after);
 
+// Is called before every allocation, so that a test can see who allocates; null: nothing is.
+void observe_allocations(void (*observer)());
+
 }  // namespace simt

@@ -13,6 +13,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/tile_product.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 
@@ -71,23 +72,6 @@ struct Problem {
     return arena.data() + from->offset + static_cast<std::size_t>((b - from->first) * block_floats);
   }
 };
-
-void validate(const Problem& p) {
-  const AttentionSpec& a = p.spec;
-  check(a.scale > 0.0f && a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0,
-        "attention: scale {}, {} heads, {} kv, {}", a.scale, a.heads, a.kv_heads, a.head_dim);
-  check(p.q.cols() == p.q_width && p.o.shape() == p.q.shape() && p.k.cols() == p.kv_width &&
-            p.v.shape() == p.k.shape() && p.q.rows() <= p.tokens,
-        "attention: o {}, q {}, k {}, v {}", to_string(p.o.shape()), to_string(p.q.shape()), to_string(p.k.shape()),
-        to_string(p.v.shape()));
-  check(p.o.dtype() == p.q.dtype() && p.k.dtype() == p.q.dtype() && p.v.dtype() == p.q.dtype(), "attention: dtypes");
-  for (std::size_t i = 0; i < p.segments.size(); ++i) {
-    const Segment& s = p.segments[i];
-    check(0 <= s.begin && s.begin <= s.end && s.end <= p.tokens && s.prefix < static_cast<std::int64_t>(i) &&
-              (s.prefix < 0 || p.segments[static_cast<std::size_t>(s.prefix)].prefix < 0),
-          "attention: segment {} [{}, {}) with prefix {}", i, s.begin, s.end, s.prefix);
-  }
-}
 
 // Decides which blocks each segment stores: all from the one in which its own positions begin.
 void lay_out(Problem& p) {
@@ -294,7 +278,7 @@ void CpuOps::attention(const Tensor& o, const Tensor& q, const Tensor& k, const 
   p.tokens = k.rows();
   p.first_token = p.tokens - q.rows();
   p.in_place = p.first_token > 0 && q.rows() * p.group <= row_group;
-  validate(p);
+  op_checks::attention(o, q, k, v, segments, spec);
   lay_out(p);
   struct Unit {
     std::int64_t segment, head, index;  // block, then lane group

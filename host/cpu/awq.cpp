@@ -3,6 +3,7 @@
 #include "host/cpu/parallel.h"
 #include "host/cpu/quadratic_form.h"
 #include "host/cpu/row_grid.h"
+#include "host/op_checks.h"
 
 namespace ptq {
 
@@ -21,8 +22,7 @@ void round_group(float* out, const float* w, const float* t, std::int64_t n, con
 void CpuOps::round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, const GridSpec& grid,
                           std::int64_t group) {
   const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group;
-  check(out.shape() == w.shape() && t.numel() == columns && width > 0, "round_scaled: W {}, out {}, t {}, group {}",
-        to_string(w.shape()), to_string(out.shape()), to_string(t.shape()), group);
+  op_checks::round_scaled(out, w, t, group);
   const float *from = w.data<float>(), *scale = t.data<float>();
   float* to = out.data<float>();
   parallel_ranges(threads_, rows, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -37,8 +37,7 @@ void CpuOps::round_scaled(const Tensor& out, const Tensor& w, const Tensor& t, c
 
 double CpuOps::gram_loss(const Tensor& d, const Tensor& g) {
   const std::int64_t rows = d.rows(), n = d.cols(), panels = (n + form_columns - 1) / form_columns;
-  check(g.rank() == 2 && g.dim(0) == n && g.dim(1) == n, "gram_loss: D {}, G {}", to_string(d.shape()),
-        to_string(g.shape()));
+  op_checks::gram_loss(d, g);
   const float *x = d.data<float>(), *gram = g.data<float>();
   std::vector<double> loss(static_cast<std::size_t>(panels));
   parallel_for(threads_, panels, [&](std::int64_t task) {

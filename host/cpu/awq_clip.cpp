@@ -6,6 +6,7 @@
 #include "host/cpu/parallel.h"
 #include "host/cpu/quadratic_form.h"
 #include "host/cpu/row_grid.h"
+#include "host/op_checks.h"
 
 #include <array>
 #include <limits>
@@ -160,10 +161,7 @@ void search_rows(const Search& s, const GroupError& group, std::int64_t g, std::
 void CpuOps::clip_search(const Tensor& clip, const Tensor& w, const Tensor& x, const GridSpec& grid,
                          std::int64_t group) {
   const std::int64_t rows = w.rows(), columns = w.cols(), width = group < 0 ? columns : group;
-  check(width > 0 && columns % width == 0 && x.cols() == columns && clip.shape() == Shape{rows, columns / width},
-        "clip_search: W {}, X {}, clip {}, group {}", to_string(w.shape()), to_string(x.shape()),
-        to_string(clip.shape()), group);
-  check(!grid.mse, "clip_search: a range is searched once");
+  op_checks::clip_search(clip, w, x, grid, group);
   const std::int64_t groups = columns / width, chunks = (rows + row_chunk - 1) / row_chunk;
   const Search search{clip.data<float>(), w.data<float>(), rows, columns, width, grid};
   std::vector<std::unique_ptr<const GroupError>> errors(static_cast<std::size_t>(groups));

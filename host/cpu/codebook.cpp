@@ -3,6 +3,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/simd.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 
@@ -16,7 +17,6 @@ constexpr std::int64_t grain_elements = 1 << 14;
 class Coder {
  public:
   explicit Coder(CodeBook book) : book_(book) {
-    check(!book.empty() && book.size() <= 256, "code book of {} values", book.size());
     for (std::size_t i = 0; i + 1 < book.size(); ++i) midpoints_.push_back((book[i] + book[i + 1]) / 2.0f);
   }
 
@@ -52,8 +52,7 @@ float absmax_of(const float* x, std::int64_t n) {
 
 void CpuOps::round_to_book(const Tensor& codes, const Tensor& absmax, const Tensor& w, CodeBook book) {
   const std::int64_t rows = w.rows(), columns = w.cols();
-  check(codes.shape() == w.shape() && absmax.numel() == rows, "round_to_book: W {}, codes {}, absmax {}",
-        to_string(w.shape()), to_string(codes.shape()), to_string(absmax.shape()));
+  op_checks::round_to_book(codes, absmax, w, book);
   const Coder coder(book);
   const float* in = w.data<float>();
   auto* out = codes.data<std::uint8_t>();
@@ -74,8 +73,7 @@ void CpuOps::round_to_book(const Tensor& codes, const Tensor& absmax, const Tens
 
 void CpuOps::fake_round_to_book(const Tensor& y, const Tensor& x, CodeBook book, std::int64_t block) {
   const std::int64_t rows = x.rows(), columns = x.cols();
-  check(y.dtype() == x.dtype() && y.shape() == x.shape() && block > 0, "fake_round_to_book: {} {} and {} {}, block {}",
-        name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), block);
+  op_checks::fake_round_to_book(y, x, book, block);
   const Coder coder(book);
   const std::int64_t grain = std::max<std::int64_t>(1, grain_elements / std::max<std::int64_t>(1, columns));
   simd::dispatch(x.dtype(), [&](auto* type) {

@@ -15,10 +15,7 @@ using simd::vint;
 static_assert(strip_width % simd::lanes == 0);
 constexpr int vectors = strip_width / simd::lanes;  // of a strip
 
-WeightFormat format_of(const CodedWeight& w) {
-  check(2 <= w.bits && w.bits <= 8, "pack_codes: {} bits", w.bits);
-  return w.bits <= 4 ? WeightFormat::u4 : WeightFormat::u8;
-}
+WeightFormat format_of(const CodedWeight& w) { return w.bits <= 4 ? WeightFormat::u4 : WeightFormat::u8; }
 
 bool all_f16(const Tensor& t) {
   const std::span<const float> x = t.span<float>();
@@ -63,18 +60,11 @@ CodedPanels::CodedPanels(const CodedWeight& w, DType compute, int threads)
     : PackedWeight(w.codes.rows(), w.codes.cols(), format_of(w), compute) {
   const std::int64_t n = out_features(), i = in_features();
   groups_ = w.scales.cols();
-  check(compute == DType::f32 || compute == DType::bf16 || compute == DType::f16, "pack_codes: {} activations",
-        name_of(compute));
-  check(w.codes.rank() == 2 && w.scales.shape() == Shape{n, groups_} && w.zeros.shape() == w.scales.shape() &&
-            w.g_idx.numel() == i && groups_ > 0,
-        "pack_codes: codes {}, scales {}, zeros {}, g_idx {}", to_string(w.codes.shape()), to_string(w.scales.shape()),
-        to_string(w.zeros.shape()), to_string(w.g_idx.shape()));
   strips_ = (n + strip_width - 1) / strip_width;
   words_ = (i * code_bits() + 31) / 32;
   group_.resize(static_cast<std::size_t>(i));
   for (std::int64_t k = 0; k < i; ++k) {
     group_[k] = w.g_idx.data<std::int32_t>()[k];
-    check(0 <= group_[k] && group_[k] < groups_, "pack_codes: column {} in group {} of {}", k, group_[k], groups_);
   }
   codes_.resize(static_cast<std::size_t>(strips_ * words_ * strip_width));
   half_grids_ = all_f16(w.scales) && all_f16(w.zeros);
@@ -94,7 +84,6 @@ void CodedPanels::pack(std::int64_t strip, const CodedWeight& w) {
     const std::int64_t n = strip * strip_width + r;
     const std::uint8_t* codes = w.codes.data<std::uint8_t>() + n * i;
     for (std::int64_t k = 0; k < i; ++k) {
-      check((codes[k] >> w.bits) == 0, "pack_codes: code {} of {} bits", codes[k], w.bits);
       words[k / per_word * strip_width + r] |= std::uint32_t{codes[k]} << (k % per_word * code_bits());
     }
     for (std::int64_t g = 0; g < groups_; ++g) {

@@ -6,7 +6,7 @@
 
 namespace ptq {
 
-class CpuOps final : public Ops {
+class CpuOps : public Ops {  // tests derive from it
  public:
   explicit CpuOps(int threads);
 
@@ -20,6 +20,11 @@ class CpuOps final : public Ops {
 
   double seconds(const std::function<void()>& work) override;
   void evict_caches() override;
+
+  std::optional<std::size_t> memory_left() const override { return std::nullopt; }
+  std::unique_ptr<WeightStream> stream_weights() override {
+    fail(Exit::internal, "weights of the CPU backend lie where they are used");
+  }
 
   // layers.cpp
   void embed(const Tensor& y, const Tensor& ids, const Tensor& table, float scale) override;

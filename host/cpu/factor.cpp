@@ -7,6 +7,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/tile_product.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 
@@ -173,7 +174,7 @@ bool factor(const Matrix<T>& h) {
 }  // namespace
 
 bool CpuOps::factor_inverse(const Tensor& h) {
-  check(h.rank() == 2 && h.dim(0) == h.dim(1), "factor_inverse: H {}", to_string(h.shape()));
+  op_checks::factor_inverse(h);
   if (h.dtype() == DType::f64) return factor(Matrix<double>{h.data<double>(), h.dim(0), threads_});
   return factor(Matrix<float>{h.data<float>(), h.dim(0), threads_});
 }

@@ -3,6 +3,7 @@
 #include "host/cpu/parallel.h"
 #include "host/cpu/row_grid.h"
 #include "host/cpu/tile_product.h"
+#include "host/op_checks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -18,22 +19,6 @@ static_assert(tile_rows % simd::lanes == 0);
 
 // NaN (from a non-finite weight) becomes 0; the row error tells of it.
 std::uint8_t to_u8(float code) { return static_cast<std::uint8_t>(code > 0.0f ? static_cast<int>(code) : 0); }
-
-void check_grids(const char* op, const Tensor& scales, const Tensor& zeros, std::int64_t rows, std::int64_t groups) {
-  check(scales.dtype() == DType::f32 && zeros.dtype() == DType::f32 && scales.rank() == 2 &&
-            scales.shape() == zeros.shape() && scales.dim(0) == rows && (groups < 0 || scales.dim(1) == groups),
-        "{}: scales {}, zeros {} for {} rows, {} groups", op, to_string(scales.shape()), to_string(zeros.shape()), rows,
-        groups);
-}
-
-void check_index(const char* op, const Tensor& g_idx, std::int64_t columns, std::int64_t groups) {
-  check(g_idx.numel() == columns, "{}: g_idx {} for {} columns", op, to_string(g_idx.shape()), columns);
-  for (std::int32_t g : g_idx.span<std::int32_t>()) check(0 <= g && g < groups, "{}: group {} of {}", op, g, groups);
-}
-
-std::int64_t group_count(std::int64_t columns, std::int64_t group) {
-  return group < 0 ? 1 : (columns + group - 1) / group;
-}
 
 struct Sweep {
   float* w;
@@ -168,7 +153,7 @@ void sweep_tile(const Sweep& s, const BlockFactor& f, std::int64_t first, TileGr
 void CpuOps::group_grids(const Tensor& scales, const Tensor& zeros, const Tensor& w, const GridSpec& grid,
                          std::int64_t group) {
   const std::int64_t rows = w.rows(), columns = w.cols(), groups = group_count(columns, group);
-  check_grids("group_grids", scales, zeros, rows, groups);
+  op_checks::group_grids(scales, zeros, w, group);
   const float* in = w.data<float>();
   const std::int64_t width = group < 0 ? columns : group;
   parallel_ranges(threads_, rows, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -185,11 +170,9 @@ void CpuOps::group_grids(const Tensor& scales, const Tensor& zeros, const Tensor
 void CpuOps::round_to_grids(const Tensor& w, const Tensor& codes, const Tensor& scales, const Tensor& zeros,
                             const Tensor& g_idx, const GridSpec& grid) {
   const std::int64_t rows = w.rows(), columns = w.cols();
-  check_grids("round_to_grids", scales, zeros, rows, -1);
+  op_checks::round_to_grids(w, codes, scales, zeros);
   const std::int64_t groups = scales.dim(1);
-  check_index("round_to_grids", g_idx, columns, groups);
-  check(codes.shape() == w.shape(), "round_to_grids: codes {} for W {}", to_string(codes.shape()),
-        to_string(w.shape()));
+  op_checks::column_groups("round_to_grids", g_idx, columns, groups);
   const auto levels = static_cast<float>(grid.levels());
   const auto* group = g_idx.data<std::int32_t>();
   parallel_ranges(threads_, rows, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -211,17 +194,13 @@ void CpuOps::gptq_sweep(const Tensor& w, const GroupedCodes& out, const Tensor& 
   const std::int64_t rows = w.rows(), columns = w.cols();
   const bool per_row = !fixed_grids && spec.group < 0;
   const std::int64_t groups = fixed_grids ? out.scales.dim(1) : group_count(columns, spec.group);
-  check(spec.block > 0 && (fixed_grids || spec.group != 0), "gptq_sweep: block {}, group {}", spec.block, spec.group);
-  check_grids("gptq_sweep", out.scales, out.zeros, rows, groups);
-  check(out.codes.shape() == w.shape() && u.rows() == columns && u.cols() == columns && row_error.numel() == rows,
-        "gptq_sweep: W {}, codes {}, U {}, row_error {}", to_string(w.shape()), to_string(out.codes.shape()),
-        to_string(u.shape()), to_string(row_error.shape()));
+  op_checks::gptq_sweep(w, out, row_error, u, spec, fixed_grids);
   Tensor index = g_idx;
   if (per_row) {
     group_grids(out.scales, out.zeros, w, spec.grid, -1);
     index = Tensor::zeros(DType::i32, {columns});
   }
-  if (fixed_grids || per_row) check_index("gptq_sweep", index, columns, groups);
+  if (fixed_grids) op_checks::column_groups("gptq_sweep", index, columns, groups);
   Sweep s{w.data<float>(),
           out.codes.data<std::uint8_t>(),
           out.scales.data<float>(),

@@ -2,6 +2,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/tile_product.h"
+#include "host/op_checks.h"
 
 #include <cstring>
 
@@ -57,8 +58,7 @@ void accumulate(float* h, const T* x, std::int64_t tokens, std::int64_t n, int t
 
 void CpuOps::gram(const Tensor& h, const Tensor& x) {
   const std::int64_t n = x.cols(), tokens = x.rows();
-  check(h.dtype() == DType::f32 && h.rank() == 2 && h.dim(0) == n && h.dim(1) == n, "gram: H {} {} for X {}",
-        name_of(h.dtype()), to_string(h.shape()), to_string(x.shape()));
+  op_checks::gram(h, x);
   simd::dispatch(x.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     using In = std::conditional_t<std::is_same_v<T, bf16> && simd::has_pairs, simd::bf16_pair, float>;

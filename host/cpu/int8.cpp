@@ -5,6 +5,7 @@
 #include "host/cpu/int8_weight.h"
 #include "host/cpu/tile_product.h"
 #include "host/grid.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 
@@ -32,12 +33,6 @@ float range_of(const Tensor& given, std::int64_t r, const float* row, std::int64
   return std::isfinite(absmax_of(row, n)) ? given.data<float>()[r] : std::numeric_limits<float>::quiet_NaN();
 }
 
-void check_quantize(const char* op, const Tensor& x, int bits, const Tensor& absmax) {
-  check(2 <= bits && bits <= 8, "{}: {} bits", op, bits);
-  check(!absmax || (absmax.dtype() == DType::f32 && absmax.numel() == x.rows()), "{}: absmax {} for x {}", op,
-        to_string(absmax.shape()), to_string(x.shape()));
-}
-
 }  // namespace
 
 float absmax_of(const float* x, std::int64_t n) {
@@ -52,17 +47,12 @@ float quantize_row(const float* x, std::int64_t n, float absmax, int bits, std::
     return std::numeric_limits<float>::quiet_NaN();
   }
   const float scale = absmax_scale(absmax, bits);
-  const auto limit = static_cast<float>((1 << (bits - 1)) - 1);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float code = std::min(std::max(std::nearbyint(x[i] / scale), -limit), limit);
-    codes[i] = static_cast<std::int8_t>(static_cast<int>(code));
-  }
+  for (std::int64_t i = 0; i < n; ++i) codes[i] = static_cast<std::int8_t>(absmax_code(x[i], scale, bits));
   return scale;
 }
 
 void CpuOps::row_absmax(const Tensor& absmax, const Tensor& x) {
-  check(absmax.dtype() == DType::f32 && absmax.numel() == x.rows(), "row_absmax: absmax {} for x {}",
-        to_string(absmax.shape()), to_string(x.shape()));
+  op_checks::row_absmax(absmax, x);
   auto* out = absmax.data<float>();
   simd::dispatch(x.dtype(), [&](auto* type) {
     for_each_row<std::remove_pointer_t<decltype(type)>>(
@@ -71,7 +61,7 @@ void CpuOps::row_absmax(const Tensor& absmax, const Tensor& x) {
 }
 
 Int8Rows CpuOps::quantize_rows(const Tensor& x, int bits, const Tensor& absmax) {
-  check_quantize("quantize_rows", x, bits, absmax);
+  op_checks::quantize_rows("quantize_rows", x, bits, absmax);
   const std::int64_t n = x.cols();
   Int8Rows out{Tensor::empty(DType::i8, {x.rows(), n}), Tensor::empty(DType::f32, {x.rows()}), {}, {}};
   auto* codes = out.codes.data<std::int8_t>();
@@ -85,9 +75,7 @@ Int8Rows CpuOps::quantize_rows(const Tensor& x, int bits, const Tensor& absmax) 
 }
 
 void CpuOps::fake_quantize_rows(const Tensor& y, const Tensor& x, int bits, const Tensor& absmax) {
-  check_quantize("fake_quantize_rows", x, bits, absmax);
-  check(y.dtype() == x.dtype() && y.cols() == x.cols() && y.rows() == x.rows(), "fake_quantize_rows: y {}, x {}",
-        to_string(y.shape()), to_string(x.shape()));
+  op_checks::fake_quantize_rows(y, x, bits, absmax);
   const std::int64_t n = x.cols();
   simd::dispatch(x.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
@@ -108,10 +96,7 @@ WeightPtr CpuOps::pack_s8(const Tensor& codes, const Tensor& scales) {
 void CpuOps::linear_s8(const Tensor& y, const Int8Rows& x, const Weight& weight, const Tensor& b) {
   const Int8Weight& w = packed_int8(weight);
   const std::int64_t n = w.out_features();
-  check(y.cols() == n && y.rows() == x.codes.rows() && x.scales.numel() == y.rows(),
-        "linear_s8: y {}, codes {}, scales {}, N = {}", to_string(y.shape()), to_string(x.codes.shape()),
-        to_string(x.scales.shape()), n);
-  check(!b || b.numel() == n, "linear_s8: bias {} for N = {}", to_string(b.shape()), n);
+  op_checks::linear_s8(y, x, w, b);
   const float* bias = b ? b.data<float>() : nullptr;
   const float* row_scale = x.scales.data<float>();
 
@@ -119,9 +104,6 @@ void CpuOps::linear_s8(const Tensor& y, const Int8Rows& x, const Weight& weight,
   Buffer<float> outlier_weights(static_cast<std::size_t>(outliers * n));
   if (outliers > 0) {
     const std::span<const std::int32_t> columns = x.outlier_columns.span<std::int32_t>();
-    check(x.outliers.dtype() == DType::f32 && x.outliers.rows() == y.rows() && x.outliers.cols() == outliers,
-          "linear_s8: outliers {} in {} columns for y {}", to_string(x.outliers.shape()), outliers,
-          to_string(y.shape()));
     for (std::int32_t c : columns) check(0 <= c && c < w.in_features(), "linear_s8: outlier column {}", c);
     w.gather_columns(columns, outlier_weights.data(), threads_);
   }

@@ -2,14 +2,14 @@
 
 #include "host/cpu/int8.h"
 #include "host/cpu/simd.h"
+#include "host/op_checks.h"
 
 #include <cstring>
 
 namespace ptq {
 
 Int8Weight::Int8Weight(std::int64_t n, std::int64_t i) : PackedWeight(n, i, WeightFormat::s8, DType::i8) {
-  // 255 * 128 * 65536 < 2^31: the library shifts one operand to unsigned.
-  check(i <= 65536, "pack: {} int8 columns may overflow 32-bit sums", i);
+  op_checks::int8_width(i);  // 255 * 128 * 65536 < 2^31 too: the library shifts one operand to unsigned
   scales_.resize(static_cast<std::size_t>(n));
 }
 
@@ -33,8 +33,7 @@ Int8Weight::Int8Weight(const Tensor& w, int threads) : Int8Weight(w.rows(), w.co
 
 Int8Weight::Int8Weight(const Tensor& codes, const Tensor& scales, int threads)
     : Int8Weight(codes.rows(), codes.cols()) {
-  check(codes.rank() == 2 && scales.numel() == codes.rows(), "pack_s8: codes {}, scales {}", to_string(codes.shape()),
-        to_string(scales.shape()));
+  op_checks::pack_s8(codes, scales);
   std::copy_n(scales.data<float>(), codes.rows(), scales_.data());
   const std::int8_t* rows = codes.data<std::int8_t>();
   parallel_for(threads, static_cast<std::int64_t>(panels_.size()), [&](std::int64_t p) {

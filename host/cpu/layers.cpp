@@ -3,6 +3,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/simd.h"
+#include "host/op_checks.h"
 
 #include <atomic>
 #include <cmath>
@@ -15,11 +16,6 @@ constexpr std::int64_t grain_elements = 16384;  // work below this is not worth 
 
 std::int64_t grain(std::int64_t row_width) {
   return std::max<std::int64_t>(1, grain_elements / std::max<std::int64_t>(1, row_width));
-}
-
-void check_rows(const char* op, const Tensor& y, const Tensor& x) {
-  check(y.dtype() == x.dtype() && y.cols() == x.cols(), "{}: {} {} and {} {}", op, name_of(y.dtype()),
-        to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()));
 }
 
 void check_index(const char* op, std::int32_t i, std::int64_t limit) {
@@ -111,8 +107,7 @@ void activate_row(float* x, std::int64_t n, Activation act) {
 }  // namespace
 
 void CpuOps::embed(const Tensor& y, const Tensor& ids, const Tensor& table, float scale) {
-  check_rows("embed", y, table);
-  check(ids.numel() == y.rows(), "embed: {} ids for {} rows", ids.numel(), y.rows());
+  op_checks::embed(y, ids, table);
   const std::int64_t d = y.cols();
   const auto* id = ids.data<std::int32_t>();
   simd::dispatch(y.dtype(), [&](auto* type) {
@@ -130,8 +125,7 @@ void CpuOps::embed(const Tensor& y, const Tensor& ids, const Tensor& table, floa
 }
 
 void CpuOps::add_rows(const Tensor& x, const Tensor& index, const Tensor& table) {
-  check_rows("add_rows", x, table);
-  check(index.numel() == x.rows(), "add_rows: {} indices for {} rows", index.numel(), x.rows());
+  op_checks::add_rows(x, index, table);
   const std::int64_t d = x.cols();
   const auto* at = index.data<std::int32_t>();
   simd::dispatch(x.dtype(), [&](auto* type) {
@@ -148,10 +142,7 @@ void CpuOps::add_rows(const Tensor& x, const Tensor& index, const Tensor& table)
 }
 
 void CpuOps::norm(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const NormSpec& spec) {
-  check_rows("norm", y, x);
-  check(y.rows() == x.rows() && w.cols() == x.cols(), "norm: x {}, y {}, gain {}", to_string(x.shape()),
-        to_string(y.shape()), to_string(w.shape()));
-  check(!b || b.shape() == w.shape(), "norm: bias {} for weight {}", to_string(b.shape()), to_string(w.shape()));
+  op_checks::norm(y, x, w, b);
   const std::int64_t d = x.cols(), gains = w.rows();
   const Tensor gain = w.to(DType::f32), offset = b ? b.to(DType::f32) : Tensor();
   simd::dispatch(x.dtype(), [&](auto* type) {
@@ -170,10 +161,7 @@ void CpuOps::norm(const Tensor& y, const Tensor& x, const Tensor& w, const Tenso
 
 void CpuOps::rope(const Tensor& x, const Tensor& cos, const Tensor& sin, int heads, RopeStyle style) {
   const std::int64_t pairs = cos.cols();
-  check(heads > 0 && x.cols() % heads == 0 && 2 * pairs <= x.cols() / heads && cos.rows() == x.rows() &&
-            sin.shape() == cos.shape(),
-        "rope: x {}, {} heads, cos {}, sin {}", to_string(x.shape()), heads, to_string(cos.shape()),
-        to_string(sin.shape()));
+  op_checks::rope(x, cos, sin, heads);
   const std::int64_t width = x.cols(), c = width / heads;
   simd::dispatch(x.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
@@ -191,9 +179,7 @@ void CpuOps::rope(const Tensor& x, const Tensor& cos, const Tensor& sin, int hea
 }
 
 void CpuOps::activate(const Tensor& y, const Tensor& gate, const Tensor& up, Activation act) {
-  check_rows("activate", y, gate);
-  check(!up || (up.dtype() == gate.dtype() && up.shape() == gate.shape()), "activate: gate {}, up {}",
-        to_string(gate.shape()), to_string(up.shape()));
+  op_checks::activate(y, gate, up);
   simd::dispatch(y.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     constexpr std::int64_t piece = 2048;  // stays in the first-level cache
@@ -214,8 +200,7 @@ void CpuOps::activate(const Tensor& y, const Tensor& gate, const Tensor& up, Act
 }
 
 void CpuOps::add(const Tensor& x, const Tensor& y) {
-  check(x.dtype() == y.dtype() && x.numel() == y.numel(), "add: {} {} and {} {}", name_of(x.dtype()),
-        to_string(x.shape()), name_of(y.dtype()), to_string(y.shape()));
+  op_checks::add(x, y);
   simd::dispatch(x.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     T* to = x.data<T>();
@@ -227,8 +212,7 @@ void CpuOps::add(const Tensor& x, const Tensor& y) {
 }
 
 void CpuOps::gather_rows(const Tensor& y, const Tensor& x, const Tensor& rows) {
-  check_rows("gather_rows", y, x);
-  check(rows.numel() == y.rows(), "gather_rows: {} indices for {} rows", rows.numel(), y.rows());
+  op_checks::gather_rows(y, x, rows);
   const auto* at = rows.data<std::int32_t>();
   const std::size_t bytes = static_cast<std::size_t>(x.cols()) * size_of(x.dtype());
   for (std::int64_t r = 0; r < y.rows(); ++r) {

@@ -1,6 +1,7 @@
 // The LM head: logits of chosen rows, and log-probabilities of targets without ever holding a row of logits.
 #include "host/cpu/block_product.h"
 #include "host/cpu/cpu_ops.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 
@@ -66,8 +67,7 @@ double log_sum_exp(const Statistics* parts, std::int64_t count, std::int64_t str
 void CpuOps::logits(const Tensor& y, const Tensor& x, const Weight& weight, const LogitSpec& spec) {
   const PackedWeight& w = packed(weight);
   const std::int64_t v = w.out_features();
-  check(y.dtype() == DType::f32 && y.cols() == v && y.rows() == x.rows(), "logits: y {} {} for x {} and V = {}",
-        name_of(y.dtype()), to_string(y.shape()), to_string(x.shape()), v);
+  op_checks::linear("logits", DType::f32, w.input(), y, x, w, {});
   float* out = y.data<float>();
   for_each_block<float>(w, {x, {}}, threads_,
                         [&](std::int64_t first, std::int64_t count, const Panel& panel, std::int64_t, float* c) {
@@ -81,13 +81,10 @@ void CpuOps::logits(const Tensor& y, const Tensor& x, const Weight& weight, cons
 std::vector<double> CpuOps::token_logprobs(const Tensor& x, std::span<const Target> targets, const Weight& weight,
                                            const LogitSpec& spec) {
   const PackedWeight& w = packed(weight);
+  op_checks::token_logprobs(x, targets, w);
   const auto panels = static_cast<std::int64_t>(w.panels().size());
   std::vector<std::int32_t> rows;  // the distinct rows that are asked for, ascending
-  for (const Target& t : targets) {
-    check(0 <= t.row && t.row < x.rows() && 0 <= t.token && t.token < w.out_features(),
-          "token_logprobs: row {} of {}, token {} of {}", t.row, x.rows(), t.token, w.out_features());
-    rows.push_back(t.row);
-  }
+  for (const Target& t : targets) rows.push_back(t.row);
   std::sort(rows.begin(), rows.end());
   rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
   if (rows.empty()) return {};

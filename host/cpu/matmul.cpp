@@ -4,25 +4,11 @@
 #include "host/cpu/coded_weight.h"
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/int8_weight.h"
+#include "host/op_checks.h"
 
 #include <chrono>
 
 namespace ptq {
-
-namespace {
-
-void check_linear(const char* op, DType y_type, const Tensor& y, const Tensor& x, const PackedWeight& w,
-                  const Tensor& b) {
-  const std::int64_t n = w.out_features();
-  check(w.format() != WeightFormat::s8, "{}: int8 weights are for linear_s8", op);
-  check(x.dtype() == w.input() && x.cols() == w.in_features(), "{}: x {} {} for a weight of {} columns for {}", op,
-        name_of(x.dtype()), to_string(x.shape()), w.in_features(), name_of(w.input()));
-  check(y.dtype() == y_type && y.cols() == n && y.rows() == x.rows(), "{}: y {} {} for x {} {} and N = {}", op,
-        name_of(y.dtype()), to_string(y.shape()), name_of(x.dtype()), to_string(x.shape()), n);
-  check(!b || b.numel() == n, "{}: bias {} for N = {}", op, to_string(b.shape()), n);
-}
-
-}  // namespace
 
 CpuOps::CpuOps(int threads) : threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
@@ -51,12 +37,13 @@ WeightPtr CpuOps::pack(const Tensor& w, WeightFormat format) {
 }
 
 WeightPtr CpuOps::pack_codes(const CodedWeight& w, DType compute) {
+  op_checks::pack_codes(w, compute);
   return std::make_shared<CodedPanels>(w, compute, threads_);
 }
 
 void CpuOps::linear(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
   const PackedWeight& w = packed(weight);
-  check_linear("linear", x.dtype(), y, x, w, b);
+  op_checks::linear("linear", w.input(), w.input(), y, x, w, b);
   const std::int64_t n = w.out_features();
   const float* bias = b ? b.data<float>() : nullptr;
   simd::dispatch(y.dtype(), [&](auto* type) {
@@ -73,8 +60,7 @@ void CpuOps::linear(const Tensor& y, const Tensor& x, const Weight& weight, cons
 void CpuOps::linear_few(const Tensor& y, const Tensor& x, const Weight& weight, const Tensor& b) {
   constexpr std::size_t alone = 128 * 1024;  // bytes that one thread reads faster than another wakes up
   const PackedWeight& w = packed(weight);
-  check_linear("linear_few", y.dtype() == DType::f32 ? DType::f32 : x.dtype(), y, x, w, b);
-  check(x.rows() <= 16, "linear_few: {} rows", x.rows());
+  op_checks::linear_few(w.input(), y, x, w, b);
   const std::int64_t rows = x.rows(), n = w.out_features(), i = w.in_features();
   struct Task {
     const Panel* panel;

@@ -2,6 +2,7 @@
 #include "host/cpu/cpu_ops.h"
 #include "host/cpu/parallel.h"
 #include "host/cpu/simd.h"
+#include "host/op_checks.h"
 
 #include <cmath>
 #include <limits>
@@ -94,10 +95,7 @@ class Slots {
 
 void CpuOps::channel_sums(const ChannelSums& sums, const Tensor& x) {
   const std::int64_t rows = x.rows(), columns = x.cols();
-  check(sums.moments.dtype() == DType::f64 && sums.extremes.dtype() == DType::f32 &&
-            sums.moments.shape() == Shape{5, columns} && sums.extremes.shape() == Shape{2, columns},
-        "channel_sums: moments {}, extremes {} for X {}", to_string(sums.moments.shape()),
-        to_string(sums.extremes.shape()), to_string(x.shape()));
+  op_checks::channel_sums(sums, x);
   simd::dispatch(x.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* in = x.data<T>();
@@ -108,8 +106,7 @@ void CpuOps::channel_sums(const ChannelSums& sums, const Tensor& x) {
 
 void CpuOps::histogram(const Tensor& counts, const Tensor& x, double lo, double hi) {
   const std::int64_t bins = counts.numel() - 2;
-  check(counts.dtype() == DType::i64 && bins > 0 && bins < (1 << 30) && lo < hi && std::isfinite(hi - lo),
-        "histogram: {} counts {} of [{}, {})", name_of(counts.dtype()), to_string(counts.shape()), lo, hi);
+  op_checks::histogram(counts, lo, hi);
   const Slots slots(lo, hi, bins);
   std::mutex mutex;  // integers: the order of the pieces does not matter
   simd::dispatch(x.dtype(), [&](auto* type) {
@@ -131,8 +128,7 @@ void CpuOps::histogram(const Tensor& counts, const Tensor& x, double lo, double 
 }
 
 double CpuOps::squared_difference(const Tensor& a, const Tensor& b) {
-  check(a.dtype() == b.dtype() && a.numel() == b.numel(), "squared_difference: {} {} and {} {}", name_of(a.dtype()),
-        to_string(a.shape()), name_of(b.dtype()), to_string(b.shape()));
+  op_checks::squared_difference(a, b);
   std::vector<double> piece(static_cast<std::size_t>((a.numel() + piece_elements - 1) / piece_elements));
   simd::dispatch(a.dtype(), [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;

@@ -80,7 +80,7 @@ def first_failure(output):
                 return line.strip()[:160]
     for line in lines:
         if line.startswith("[  FAILED  ]"):
-            return line[12:].split(", where")[0].strip()
+            return re.sub(r" \(\d+ ms\)$", "", line[12:].split(", where")[0].strip())
     return lines[-1][:160] if lines else "no output"
 
 
@@ -134,7 +134,8 @@ class Build:
         """How a test fails, or None."""
         only = "*" if Path(program).name == "test_ptx" else "*/simt"
         for order in ORDERS:
-            status, output = run([program, f"--gtest_filter={only}", "--gtest_color=no"], TIMEOUT, PTQ_SIMT_ORDER=order)
+            status, output = run([program, f"--gtest_filter={only}", "--gtest_color=no", "--gtest_fail_fast"], TIMEOUT,
+                                 PTQ_SIMT_ORDER=order)
             if status is None:
                 return f"{order}: ran longer than {TIMEOUT} s"
             if status != 0:

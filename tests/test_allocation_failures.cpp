@@ -152,10 +152,13 @@ TEST_F(AllocationFailures, AwqAtEveryPlaceThatAllocates) {
   EXPECT_EQ(read_file(outputs / "out" / "model.safetensors", "weights"), expected);
 }
 
-// The allocation that a cap of GPU memory refuses, instead of the device.
+// A cap of GPU memory refuses what the device would give: a model before it is loaded, else an allocation.
 TEST_F(AllocationFailures, CapOfMemory) {
-  const Outcome r = fail_at(-1, "--gpu-memory 1e-5 logits " + model() + " --ids " + input("ids") + " --out " + out());
-  expect_failure(r, 75, {"out of GPU memory at load block", "0 of 0 MiB", "--gpu-memory"});
+  const Outcome load =
+      fail_at(-1, "--gpu-memory 1e-5 logits " + model() + " --ids " + input("ids") + " --out " + out());
+  expect_failure(load, 75, {"of GPU memory are too little for this model", "--gpu-memory"});
+  const Outcome step = fail_at(-1, "--gpu-memory 1e-7 quantize " + model() + " " + out() + " --method nf4");
+  expect_failure(step, 75, {"out of GPU memory at block 0", "0 of 0 MiB", "--gpu-memory"});
   EXPECT_EQ(outputs.entries(), 0u);
 }
 

@@ -18,7 +18,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 
 // --- vector types ----------------------------------------------------------------------------------------------------
@@ -37,14 +36,10 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct alignas(16) int4 {
-  int x, y, z, w;
-};
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
 // --- built-in variables: the executor sets them before a thread runs, so that a debugger shows them ------------------
 using uint3 = simt::Index;
@@ -136,16 +131,10 @@ T atomicMax(T* address, T value) {
 // --- bits and arithmetic ---------------------------------------------------------------------------------------------
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
-inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
-inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
-inline int __popc(unsigned x) { return std::popcount(x); }
-inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
 inline int __float2int_rn(float x) {  // NaN becomes 0, everything else the nearest int that there is
   if (x != x) return 0;
   return static_cast<int>(std::clamp(std::nearbyint(static_cast<double>(x)), -2147483648.0, 2147483647.0));
 }
-inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 template <class T>
 T __ldg(const T* address) {
   return *address;

@@ -130,7 +130,7 @@ def launches_of(files):
     offsets = {}  # program -> offset -> launches
     for file in files:
         for line in Path(file).read_text().splitlines():
-            program, offset, _, threads, shared = line.rsplit(" ", 4)
+            program, offset, _, threads, shared = line.split("\t")
             offsets.setdefault(program, {}).setdefault(int(offset, 16), set()).add((int(threads), int(shared)))
     found = {}
     for program, wanted in offsets.items():
@@ -189,6 +189,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
     sources = args.files or sorted((ROOT / "cuda").glob("*.cu")) + sorted((ROOT / "cuda").glob("*/*.cu"))
+    launches = launches_of(args.launches)
     work = [(args.nvcc, source.resolve(), arch) for source in sources for arch in args.arch.split(",")]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         try:
@@ -196,12 +197,13 @@ def main():
         except (OSError, RuntimeError) as error:
             sys.exit(str(error))
     names = demangled(sorted({k.symbol for k in kernels}))
-    launches = launches_of(args.launches)
     for kernel in kernels:
         kernel.name = names[kernel.symbol]
         kernel.launches = launches.get(kernel.name, set())
     shown = [k for k in kernels if re.search(args.match, k.name)]
-    print(f"figures of {args.arch.replace(',', ' / ')} where they differ\n\n{table(shown)}")
+    if "," in args.arch:
+        print(f"figures of {args.arch.replace(',', ' / ')} where they differ\n")
+    print(table(shown))
     bad = [k for k in kernels if k.spilled and not k.file.startswith("cuda/steps/")]
     for k in bad:
         print(f"{k.file}: {k.name} spills {k.spilled} bytes for {k.arch}", file=sys.stderr)

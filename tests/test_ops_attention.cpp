@@ -50,8 +50,9 @@ TEST_P(Attention, AwkwardLengthsAndHeads) {
   }
 }
 
-TEST_P(Attention, LargeHeads) {
-  for (int c : {80, 128, 129, 192, 250, 256}) {
+// Every number of registers of a head, with rows of whole vectors and without.
+TEST_P(Attention, SizesOfHeads) {
+  for (int c : {24, 50, 70, 80, 110, 128, 129, 192, 250, 256}) {
     for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       expect_right(*ops, make_spec(2, 1, c), {{0, 130, -1}}, t, 7);
       expect_right(*ops, make_spec(3, 3, c, 20), {{0, 33, -1}, {33, 70, 0}}, t, 8);

@@ -79,7 +79,7 @@ TEST_P(Products, LinearOfMisalignedViews) {
 // So many outputs that a GPU takes larger tiles: the bits of fewer rows, which it takes in small ones.
 TEST_P(Products, LinearOfManyOutputs) {
   constexpr std::int64_t rows = 257, n = 33 * 256 - 3;
-  for (DType t : {DType::f32, DType::bf16}) {
+  for (DType t : activations) {
     const Tensor x = random(t, {rows, 9}, 1), w = random(t, {n, 9}, 2), b = random(DType::f32, {n}, 3);
     const Tensor all = run_linear(*ops, x, w, b);
     for (auto [begin, end] : {std::pair<int, int>{0, 70}, {127, 130}, {200, 257}}) {
@@ -401,15 +401,19 @@ TEST_P(Products, LinearS8HasTheBitsOfTheCpu) {
 
 // A product large enough for every way of tiling: rows alone, a few at a time and all together have the same bits.
 TEST_P(Products, LinearS8OfAnyNumberOfRowsIsTheSame) {
-  for (std::int64_t n : {1400, 1409}) {  // whole vectors of y, and not
-    const Int8Case c(1409, n, 272, 91);
+  const auto same = [&](std::int64_t n, std::int64_t width, DType t) {
+    const Int8Case c(1409, n, width, 91);
     const WeightPtr w = ops->pack(c.w, WeightFormat::s8);
-    const Tensor all = run_linear_s8(*ops, c.x, *w, c.b, DType::bf16);
+    const Tensor all = run_linear_s8(*ops, c.x, *w, c.b, t);
     for (auto [begin, end] : {std::pair<int, int>{0, 16}, {120, 129}, {600, 700}, {1023, 1024}, {1400, 1409}}) {
-      EXPECT_TRUE(same_bits(run_linear_s8(*ops, c.rows(begin, end), *w, c.b, DType::bf16), all.slice_rows(begin, end)))
-          << n << " " << begin << " " << end;
+      EXPECT_TRUE(same_bits(run_linear_s8(*ops, c.rows(begin, end), *w, c.b, t), all.slice_rows(begin, end)))
+          << name_of(t) << " " << n << " " << begin << " " << end;
     }
-  }
+  };
+  same(1400, 272, DType::bf16);  // whole vectors of y
+  same(1409, 272, DType::bf16);
+  same(1400, 40, DType::f16);
+  same(1409, 40, DType::f32);
 }
 
 // Views that begin anywhere: a vector that one row allows may not be aligned in the tensor.
@@ -423,6 +427,10 @@ TEST_P(Products, QuantizeRowsOfUnalignedViews) {
         const Int8Rows q = ops->quantize_rows(view(all)), want = cpu->quantize_rows(view(host));
         EXPECT_TRUE(same_bits(ops->to_host(q.codes), want.codes)) << name_of(t) << " " << width << " " << first;
         EXPECT_TRUE(same_bits(ops->to_host(q.scales), want.scales)) << name_of(t) << " " << width << " " << first;
+        const Tensor absmax = ops->empty(DType::f32, {3}), largest = Tensor::empty(DType::f32, {3});
+        ops->row_absmax(absmax, view(all));
+        cpu->row_absmax(largest, view(host));
+        EXPECT_TRUE(same_bits(ops->to_host(absmax), largest)) << name_of(t) << " " << width << " " << first;
         const Tensor expected = Tensor::empty(t, {3, width});
         cpu->fake_quantize_rows(expected, view(host), 4);
         Guarded y(*ops, t, host.shape());
@@ -461,6 +469,25 @@ TEST_P(Products, LogitsScaleAndCap) {
             want.bound[i] * spec.scale + 4.0 * unit * std::max(std::fabs(want.value[i]), double{spec.soft_cap});
       }
       EXPECT_TRUE(near(y.read(), want)) << name_of(t);
+    }
+  }
+}
+
+// The same as LinearOfManyOutputs.
+TEST_P(Products, LogitsOfManyTokens) {
+  constexpr std::int64_t rows = 257, n = 33 * 256 - 3;
+  for (DType t : activations) {
+    const Tensor x = random(t, {rows, 9}, 1);
+    const WeightPtr w = ops->pack(random(t, {n, 9}, 2), format_of(t));
+    const auto logits = [&](const Tensor& of) {
+      const Tensor y = ops->empty(DType::f32, {of.rows(), n});
+      ops->logits(y, device(of), *w, {0.5f, 20.0f});
+      return ops->to_host(y);
+    };
+    const Tensor all = logits(x);
+    for (auto [begin, end] : {std::pair<int, int>{0, 70}, {127, 130}, {200, 257}}) {
+      EXPECT_TRUE(same_bits(logits(x.slice_rows(begin, end)), all.slice_rows(begin, end)))
+          << name_of(t) << " rows " << begin << " to " << end;
     }
   }
 }

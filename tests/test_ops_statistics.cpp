@@ -158,10 +158,15 @@ TEST_P(Statistics, HistogramIsExact) {
 }
 
 TEST_P(Statistics, HistogramOfPartsIsThatOfTheWhole) {
-  const Tensor x = random(DType::bf16, {700, 301}, 12);  // several pieces of the CPU's tasks
-  const auto whole = counted(*ops, {x}, 400, -1, 1);
-  EXPECT_EQ(whole, counted(*ops, {x.slice_rows(0, 333), x.slice_rows(333, 700)}, 400, -1, 1));  // 333 * 301 is odd
-  EXPECT_EQ(std::accumulate(whole.begin(), whole.end(), std::int64_t{0}), x.numel());
+  for (DType t : {DType::f32, DType::bf16, DType::f16}) {
+    for (const std::int64_t bins : {400, 7000}) {
+      const Tensor x = device(random(t, {700, 301}, 12));  // several pieces of the CPU's tasks
+      const auto whole = counted(*ops, {x}, bins, -1, 1);
+      // 333 * 301 is odd: the second part begins at no whole vector.
+      EXPECT_EQ(whole, counted(*ops, {x.slice_rows(0, 333), x.slice_rows(333, 700)}, bins, -1, 1)) << name_of(t);
+      EXPECT_EQ(std::accumulate(whole.begin(), whole.end(), std::int64_t{0}), x.numel());
+    }
+  }
 }
 
 TEST_P(Statistics, SquaredDifference) {

@@ -1,5 +1,5 @@
 // $PTQ_SIMT_LAUNCHES=FILE: adds a line to FILE for every launch that differs from those before it,
-//   PROGRAM OFFSET NAME THREADS SMEM
+//   PROGRAM, OFFSET, NAME, THREADS, SMEM   between tabs
 // OFFSET is the kernel's place in PROGRAM, as nm prints it for position-independent programs. So the shared memory and
 // the block of every instance of a kernel are known without a GPU (bench/kernel_resources.py).
 #include "cuda/simt/executor.h"
@@ -30,7 +30,7 @@ void note_launch(const char* name, const void* kernel, Extent block, std::size_t
   ptq::check(dladdr(kernel, &program) != 0, "{}: a kernel outside of every program", name);
   const auto offset = static_cast<const char*>(kernel) - static_cast<const char*>(program.dli_fbase);
   static const std::string path_of_program = std::filesystem::read_symlink("/proc/self/exe").string();
-  fmt::print(file, "{} {:x} {} {} {}\n", path_of_program, offset, name, block.count(), shared_bytes);
+  fmt::print(file, "{}\t{:x}\t{}\t{}\t{}\n", path_of_program, offset, name, block.count(), shared_bytes);
   std::fflush(file);  // whole lines, although several programs may add to it
 }
 

@@ -120,9 +120,9 @@ TEST_P(Products, PackReportsItsSize) {
 
 // A weight that was computed on the device is laid out there: the same rounding and padding as on the host.
 TEST_P(Products, LinearOfAWeightPackedOnTheDevice) {
-  for (const std::int64_t i : {37, 64}) {
-    const Tensor w = random(DType::f32, {29, i}, 4);
-    for (const DType t : {DType::f32, DType::bf16, DType::f16}) {
+  for (auto [i, from] : {std::pair{37, DType::f32}, {64, DType::f32}, {37, DType::bf16}, {37, DType::f16}}) {
+    const Tensor w = random(from, {29, i}, 4);
+    for (const DType t : activations) {
       const WeightFormat format = t == DType::f32    ? WeightFormat::f32
                                   : t == DType::bf16 ? WeightFormat::bf16
                                                      : WeightFormat::f16;
@@ -130,7 +130,8 @@ TEST_P(Products, LinearOfAWeightPackedOnTheDevice) {
                    from_device = ops->empty(t, {5, 29});
       ops->linear(from_host, x, *ops->pack(w, format), {});
       ops->linear(from_device, x, *ops->pack(device(w), format), {});
-      EXPECT_TRUE(same_bits(ops->to_host(from_device), ops->to_host(from_host))) << name_of(t) << " I " << i;
+      EXPECT_TRUE(same_bits(ops->to_host(from_device), ops->to_host(from_host)))
+          << name_of(t) << " I " << i << " of " << name_of(from);
     }
   }
 }

@@ -43,6 +43,18 @@ class AllocationFailures : public ::testing::Test {
         run_ptq(inputs->path(), "quantize " + model() + " " + input("packed") +
                                     " --method rtn --scheme w4a16-g8-asym --format compressed-tensors");
     ASSERT_EQ(packed.code, 0) << packed.err;
+
+    config = tiny_config();
+    tensors = tiny_tensors();
+    const int blocks = 8;
+    config["num_hidden_layers"] = blocks;
+    for (const auto& [name, tensor] : tiny_tensors()) {
+      const std::string first = "model.layers.0.";
+      if (!name.starts_with(first)) continue;
+      for (int i = 2; i < blocks; ++i) tensors[fmt::format("model.layers.{}.", i) + name.substr(first.size())] = tensor;
+    }
+    fs::create_directories(*inputs / "deep");
+    put_tiny(*inputs / "deep", config, tensors);
   }
   static void TearDownTestSuite() { inputs.reset(); }
 
@@ -56,8 +68,9 @@ class AllocationFailures : public ::testing::Test {
                    "export OMP_WAIT_POLICY=passive PTQ_SIMT_FAIL_ALLOCATION=" + std::to_string(allocation));
   }
 
-  // Every `step`-th allocation of a command, and all of the first 40.
-  void every_allocation(const std::string& arguments, int step = stride) const {
+  // Every `step`-th allocation of a command, and all of the first 40. Returns what the program said.
+  std::string every_allocation(const std::string& arguments, int step = stride) const {
+    std::string said;
     std::int64_t index = 0, located = 0;
     for (;; index += index < 40 ? stride : step) {
       SCOPED_TRACE(fmt::format("allocation {} of ptq {}", index, arguments));
@@ -65,11 +78,13 @@ class AllocationFailures : public ::testing::Test {
       if (r.code == 0) break;
       expect_failure(r, 75, {"out of", "--gpu-memory", "--device cpu"});
       EXPECT_EQ(outputs.entries(), 0u);
-      if (HasFailure()) return;
+      if (HasFailure()) break;
+      said += r.err;
       located += r.err.find("block 1") != std::string::npos;
     }
     EXPECT_GT(located, 0);  // it allocated at all, and said where
     std::printf("%d allocations\n", static_cast<int>(index));
+    return said;
   }
 
   static std::unique_ptr<TemporaryDirectory> inputs;
@@ -82,6 +97,14 @@ TEST_F(AllocationFailures, Logits) {
 }
 TEST_F(AllocationFailures, LogitsOfPackedWeights) {
   every_allocation("--dtype bf16 logits " + input("packed") + " --ids " + input("ids") + " --out " + out());
+}
+// Blocks that take turns on the device: memory of the host for all, memory of the device for two.
+TEST_F(AllocationFailures, LogitsOfStreamedWeights) {
+  const std::string said =
+      every_allocation("--gpu-memory 5e-5 logits " + input("deep") + " --ids " + input("ids") + " --out " + out());
+  if (stride > 1) return;
+  EXPECT_NE(said.find("out of host memory for weights that do not fit"), std::string::npos);
+  EXPECT_NE(said.find("out of GPU memory for two blocks of weights"), std::string::npos);
 }
 TEST_F(AllocationFailures, Perplexity) {
   every_allocation("eval " + model() + " --text " + input("text") +

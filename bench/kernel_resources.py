@@ -188,6 +188,9 @@ def main():
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    for arch in args.arch.split(","):
+        if arch.rstrip("af") not in SM:
+            sys.exit(f"--arch {arch}: known are {', '.join(SM)}")
     sources = args.files or sorted((ROOT / "cuda").glob("*.cu")) + sorted((ROOT / "cuda").glob("*/*.cu"))
     launches = launches_of(args.launches)
     work = [(args.nvcc, source.resolve(), arch) for source in sources for arch in args.arch.split(",")]

@@ -74,8 +74,9 @@ class AllocationFailures : public ::testing::Test {
     std::int64_t index = 0, located = 0;
     for (;; index += index < 40 ? stride : step) {
       SCOPED_TRACE(fmt::format("allocation {} of ptq {}", index, arguments));
-      const Outcome r = fail_at(index, arguments);
+      Outcome r = fail_at(index, arguments);
       if (r.code == 0) break;
+      if (r.err.starts_with("weights: streamed, ")) r.err.erase(0, r.err.find('\n') + 1);  // said while all was well
       expect_failure(r, 75, {"out of", "--gpu-memory", "--device cpu"});
       EXPECT_EQ(outputs.entries(), 0u);
       if (HasFailure()) break;

@@ -84,6 +84,17 @@ TEST_F(Cli, Logits) {
   refuses(73, "logits " + model + " --ids " + ids + " --out /nowhere/out.safetensors", {"/nowhere"});
 }
 
+// What bench/kernel_resources.py reads: program, place of the kernel, name, threads of a block, shared memory.
+TEST_F(Cli, LaunchesOfTheExecutorAreListed) {
+  const std::string list = (tmp.path() / "launches").string();
+  const std::string command = "--device simt logits " + (golden / "opt").string() + " --ids " + file("ids", "1 2 3");
+  ASSERT_EQ(ptq(command, "export PTQ_SIMT_LAUNCHES=" + list).code, 0);
+  const std::string lines = read_file(list, "launches");
+  EXPECT_NE(lines.find("\tattention_f32\t128\t"), std::string::npos) << lines;
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\t'), 4 * std::count(lines.begin(), lines.end(), '\n'));
+  EXPECT_EQ(lines.rfind(fs::canonical(PTQ_BINARY).string() + "\t", 0), 0u);
+}
+
 TEST_F(Cli, FullDiskLeavesTheOldFile) {
   const std::string model = (golden / "opt").string(), ids = file("ids", "1 2 3 4 5 6 7 8"),
                     out = file("out.safetensors", "old");

@@ -16,6 +16,7 @@ constexpr const char* exit_codes =
 
 int run(int argc, char** argv) {
   ptq::GlobalOptions global;
+  global.version = PTQ_VERSION;
   CLI::App app{"Post-training quantization of language models: load, evaluate, quantize, study.", "ptq"};
   app.require_subcommand(1);
   app.fallthrough();
@@ -60,6 +61,10 @@ int run(int argc, char** argv) {
   ptq::add_activations(app, global);
   ptq::add_inject(app, global);
   ptq::add_verify_export(app, global);
+  ptq::add_plan(app, global);
+  ptq::add_run(app, global);
+  ptq::add_status(app, global);
+  ptq::add_collect(app, global);
   ptq::add_bench(app, global);
   ptq::add_devices(app, global);
 

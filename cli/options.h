@@ -21,6 +21,7 @@ struct GlobalOptions {
   std::string data;  // --data, else $PTQ_DATA
   std::string progress = "auto";
   std::uint64_t seed = 0;
+  std::string version;  // of the program
 
   // Exit 69 with the reason if the device cannot be had. step: see GpuOptions.
   std::unique_ptr<Ops> open_device(const std::string& step = {}) const;
@@ -43,6 +44,7 @@ std::filesystem::path resolve_model(const std::string& model);
 void add_activations(CLI::App& app, GlobalOptions& global);
 void add_bench(CLI::App& app, GlobalOptions& global);
 void add_calibration(CLI::App& app, GlobalOptions& global);
+void add_collect(CLI::App& app, GlobalOptions& global);
 void add_devices(CLI::App& app, GlobalOptions& global);
 void add_eval(CLI::App& app, GlobalOptions& global);
 void add_generate(CLI::App& app, GlobalOptions& global);
@@ -50,7 +52,10 @@ void add_inject(CLI::App& app, GlobalOptions& global);
 void add_inspect(CLI::App& app, GlobalOptions& global);
 void add_logits(CLI::App& app, GlobalOptions& global);
 void add_matrix(CLI::App& app, GlobalOptions& global);
+void add_plan(CLI::App& app, GlobalOptions& global);
 void add_quantize(CLI::App& app, GlobalOptions& global);
+void add_run(CLI::App& app, GlobalOptions& global);
+void add_status(CLI::App& app, GlobalOptions& global);
 void add_tokenize(CLI::App& app, GlobalOptions& global);
 void add_verify_export(CLI::App& app, GlobalOptions& global);
 

@@ -206,6 +206,11 @@ const std::vector<NamedSet>& named_sets() {
   return sets;
 }
 
+bool is_named_set(const std::string& set) {
+  const Row* row = find_row(set);
+  return row != nullptr && set.size() != row->set.name.size() + 1;  // "flores:" names no language
+}
+
 bool has_questions(const std::string& set) {
   const Row* row = find_row(set);
   return row != nullptr && row->questions;

@@ -44,6 +44,10 @@ struct NamedSet {
 
 const std::vector<NamedSet>& named_sets();
 
+// Is `set` the notation of a named set, of a name with an argument for those that take one? Whether its data are there
+// is another question.
+bool is_named_set(const std::string& set);
+
 // Whether --calibration-format applies to `set`.
 bool has_questions(const std::string& set);
 

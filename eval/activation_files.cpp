@@ -89,10 +89,8 @@ Json object_or_null(const JsonFields& fields, const char* key) {
 
 }  // namespace
 
-void write_study(OutputDirectory& output, const StoredStudy& stored) {
-  const ActivationStudy& study = stored.study;
+std::map<std::string, Tensor> study_arrays(const ActivationStudy& study) {
   std::map<std::string, Tensor> arrays;
-  Json channels;
   for (std::size_t m = 0; m < study.modules.size(); ++m) {
     const ModuleActivations& module = study.modules[m];
     const std::string name(study_name(studied_roles[m]));
@@ -100,20 +98,26 @@ void write_study(OutputDirectory& output, const StoredStudy& stored) {
     put_sums(arrays, name + ".rest", module.rest);
     put_profile(arrays, name, module.whole(), study.tokens);
     put_profile(arrays, name + ".without_first", module.rest, study.tokens - study.windows);
-    channels[name] = module.first.channels();
   }
+  return arrays;
+}
+
+Json study_json(const ActivationStudy& study) {
+  Json channels;
+  for (std::size_t m = 0; m < study.modules.size(); ++m)
+    channels[study_name(studied_roles[m])] = study.modules[m].first.channels();
+  return {{"side", name_of(study.spec.side)}, {"bins", study.spec.bins},
+          {"range", study.spec.range},        {"wide_range", wide_factor * study.spec.range},
+          {"layers", study.layers},           {"windows", study.windows},
+          {"tokens", study.tokens},           {"channels", std::move(channels)},
+          {"summary", summary_json(study)}};
+}
+
+void write_study(OutputDirectory& output, const StoredStudy& stored) {
   Json json = stored.about;
-  json.update({{"format", format_name},
-               {"side", name_of(study.spec.side)},
-               {"bins", study.spec.bins},
-               {"range", study.spec.range},
-               {"wide_range", wide_factor * study.spec.range},
-               {"layers", study.layers},
-               {"windows", study.windows},
-               {"tokens", study.tokens},
-               {"channels", std::move(channels)},
-               {"summary", summary_json(study)}});
-  write_safetensors(output.path() / arrays_name, arrays, {});
+  json.update(study_json(stored.study));
+  json["format"] = format_name;
+  write_safetensors(output.path() / arrays_name, study_arrays(stored.study), {});
   write_file(output.path() / json_name, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
   output.publish();
 }

@@ -18,6 +18,7 @@
 #include "quant/output_directory.h"
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 namespace ptq {
@@ -26,6 +27,11 @@ struct StoredStudy {
   ActivationStudy study;
   nlohmann::json about;  // "model", "compute", "calibration"
 };
+
+// What activations.safetensors holds.
+std::map<std::string, Tensor> study_arrays(const ActivationStudy& study);
+// "side", "bins", "range", "wide_range", "layers", "windows", "tokens", "channels", "summary"
+nlohmann::json study_json(const ActivationStudy& study);
 
 // Writes both files and publishes the directory. Exit 73, 74.
 void write_study(OutputDirectory& output, const StoredStudy& stored);

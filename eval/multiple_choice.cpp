@@ -93,9 +93,24 @@ Metric accuracy(const std::vector<ChoiceItem>& items, int ChoiceItem::*predictio
 
 }  // namespace
 
+EncodedTask encode_task(const Task& task, const Tokenizer& tokenizer, const ChoiceOptions& options) {
+  check(options.max_length > 0, "the longest input is not known");
+  EncodedTask encoded;
+  for (const ChoiceDocument& document : task.documents)
+    encoded.push_back(requests_of(task, document, tokenizer, options.bos, options.max_length));
+  return encoded;
+}
+
 ChoiceResult multiple_choice(const Scorer& model, const Tokenizer& tokenizer, const Task& task,
                              const ChoiceOptions& options) {
-  const std::int64_t max_length = options.max_length > 0 ? options.max_length : model.max_position();
+  ChoiceOptions known = options;
+  if (known.max_length <= 0) known.max_length = model.max_position();
+  return multiple_choice(model, task, encode_task(task, tokenizer, known), known);
+}
+
+ChoiceResult multiple_choice(const Scorer& model, const Task& task, const EncodedTask& encoded,
+                             const ChoiceOptions& options) {
+  check(encoded.size() == task.documents.size(), "{} encoded documents of {}", encoded.size(), task.documents.size());
   const auto total = static_cast<std::int64_t>(task.documents.size());
   ChoiceResult result;
   result.task = task.name;
@@ -112,7 +127,7 @@ ChoiceResult multiple_choice(const Scorer& model, const Tokenizer& tokenizer, co
   };
   for (std::size_t i = 0; i < task.documents.size(); ++i) {
     const ChoiceDocument& document = task.documents[i];
-    const std::vector<Request> requests = requests_of(task, document, tokenizer, options.bos, max_length);
+    const std::vector<Request>& requests = encoded[i];
     const std::int64_t shared = shared_prefix(model, requests);
     if (pack.tokens() > 0 && pack.tokens() + tokens_of(requests, shared) > options.batch_tokens) flush(i);
     items[i].doc_id = document.id;

@@ -6,6 +6,7 @@
 
 #include "data/tasks.h"
 #include "eval/metrics.h"
+#include "eval/requests.h"
 #include "eval/scorer.h"
 #include "model/tokenizer.h"
 
@@ -39,7 +40,18 @@ struct ChoiceResult {
   std::int64_t tokens_run = 0;    // tokens that went through the model
 };
 
-// Exit 65 for a choice that cannot be scored, 76 naming task, document and choice for a score that is not finite.
+// A task's documents as token sequences, one request per choice: the same for every model with this tokenizer and
+// longest input.
+using EncodedTask = std::vector<std::vector<Request>>;
+
+// Of the options, bos and max_length (not 0) count. Exit 65 for a choice that cannot be scored.
+EncodedTask encode_task(const Task& task, const Tokenizer& tokenizer, const ChoiceOptions& options);
+
+// `encoded`: of the same task. Exit 76 naming task, document and choice for a score that is not finite.
+ChoiceResult multiple_choice(const Scorer& model, const Task& task, const EncodedTask& encoded,
+                             const ChoiceOptions& options);
+
+// Both. Exit 65, 76.
 ChoiceResult multiple_choice(const Scorer& model, const Tokenizer& tokenizer, const Task& task,
                              const ChoiceOptions& options);
 

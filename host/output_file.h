@@ -30,4 +30,14 @@ class OutputFile {
   Descriptor fd_;
 };
 
+// Makes what was created or renamed in a directory survive a crash of the machine. Exit 74.
+void sync_directory(const std::filesystem::path& path);
+
+// Is `file` named as the temporary files of an OutputFile are?
+bool is_temporary(const std::filesystem::path& file);
+
+// Removes `file` if it is a temporary file of an OutputFile that nobody can still be writing: of a process of this
+// machine that is no longer there, or not touched for a day. Errors are ignored.
+void remove_if_leftover(const std::filesystem::path& file);
+
 }  // namespace ptq

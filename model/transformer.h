@@ -104,6 +104,9 @@ class Transformer {
   // Where all blocks do not fit on the device beside what `run` needs, they are kept in host memory and streamed: two
   // are on the device at a time. Same bits either way. Exit 75 with the figures if even that does not fit.
   void load_all(const RunSize& run = {});
+  // From now on blocks are those of `files`: the same model but for tensors of blocks (model/overlay.h). What was
+  // loaded of the blocks is given back; the head and the embedding stay.
+  void use_blocks_of(std::shared_ptr<const ModelFiles> files);
 
   // --- stages (calibration) ---
   Stream embed(Batch batch) const;                  // h of block 0; checks ids and lengths (65)

@@ -112,6 +112,13 @@ void Transformer::load_all(const RunSize& run) {
   if (weight_stream_) weight_stream_->enter(0);
 }
 
+void Transformer::use_blocks_of(std::shared_ptr<const ModelFiles> files) {
+  weight_stream_.reset();
+  blocks_.clear();
+  files_ = std::move(files);
+  set_activations(files_->activations(), products_);
+}
+
 std::size_t Transformer::weight_bytes() const {
   std::size_t bytes = 0;
   for (const Linear* l : {&project_in_, &project_out_, &head_}) bytes += bytes_of(*l);

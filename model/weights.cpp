@@ -33,6 +33,13 @@ ModelFiles ModelFiles::open(const std::filesystem::path& directory) {
   return files;
 }
 
+ModelFiles ModelFiles::with(std::shared_ptr<const Checkpoint> checkpoint, ActivationQuant activations) const {
+  ModelFiles changed = *this;
+  changed.checkpoint_ = std::move(checkpoint);
+  changed.activations_ = std::move(activations);
+  return changed;
+}
+
 // Some checkpoints (OPT on the Hub) were saved from the bare model: their names lack the leading "model.".
 std::string ModelFiles::stored_name(const std::string& name) const {
   const auto& stored = checkpoint_->tensors();

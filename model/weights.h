@@ -47,6 +47,9 @@ class ModelFiles {
   // tied head's stored lm_head.weight are ignored.
   static ModelFiles open(const std::filesystem::path& directory);
 
+  // The same model with other values in some of its tensors (model/overlay.h), run with other activations.
+  ModelFiles with(std::shared_ptr<const Checkpoint> checkpoint, ActivationQuant activations) const;
+
   const ModelConfig& config() const { return config_; }
   const std::filesystem::path& directory() const { return directory_; }
   const Checkpoint& checkpoint() const { return *checkpoint_; }

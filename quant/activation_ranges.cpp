@@ -5,33 +5,10 @@
 #include "quant/quantized_matrix.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace ptq {
 
 namespace {
-
-// Channel sums of which only the extremes are asked for.
-class Extremes {
- public:
-  Extremes(Ops& ops, std::int64_t width) : ops_(ops), sums_(empty_channel_sums(ops, width)) {}
-
-  void add(const Tensor& x) { ops_.channel_sums(sums_, x); }
-
-  std::vector<float> absmax() const {
-    const Tensor host = ops_.to_host(sums_.extremes);
-    const std::int64_t width = host.cols();
-    const float* lo = host.data<float>();
-    std::vector<float> result(static_cast<std::size_t>(width));
-    for (std::int64_t k = 0; k < width; ++k)
-      result[static_cast<std::size_t>(k)] = std::max(std::fabs(lo[k]), std::fabs(lo[width + k]));
-    return result;
-  }
-
- private:
-  Ops& ops_;
-  ChannelSums sums_;
-};
 
 float absmax_of(Ops& ops, const Tensor& y) {
   const Tensor rows = ops.empty(DType::f32, {y.rows()});
@@ -44,9 +21,9 @@ float absmax_of(Ops& ops, const Tensor& y) {
 }  // namespace
 
 std::vector<float> channel_absmax(Ops& ops, const Tensor& x) {
-  Extremes extremes(ops, x.cols());
-  extremes.add(x);
-  return extremes.absmax();
+  const ChannelSums sums = empty_channel_sums(ops, x.cols());
+  ops.channel_sums(sums, x);
+  return largest_magnitude(ops, sums);
 }
 
 BlockRanges measure_ranges(const Transformer& model, int layer, const Block& block, std::span<Stream> streams,
@@ -71,12 +48,12 @@ BlockRanges measure_ranges(const Transformer& model, int layer, const Block& blo
         result = ranges.input[static_cast<std::size_t>(Stage::qkv)];
         return;
       }
-      Extremes extremes(ops, streams[0].x.cols());
+      const ChannelSums sums = empty_channel_sums(ops, streams[0].x.cols());
       for (const Stream& s : streams) {
         require_finite(ops, s.x, fmt::format("layer {}, input of {}", layer, name_of(stage)));
-        extremes.add(s.x);
+        ops.channel_sums(sums, s.x);
       }
-      result = extremes.absmax();
+      result = largest_magnitude(ops, sums);
     });
     if (last_layer && stage == Stage::down) break;
     timed(ops, seconds.forward, [&] {
@@ -94,14 +71,15 @@ FixedRanges fixed_ranges(const BlockRanges& ranges) {
   return fixed;
 }
 
-std::vector<FixedRanges> calibrate_ranges(const Transformer& model, std::span<const Window> windows, bool with_qkv,
-                                          Seconds& seconds, const ProgressFn& progress) {
-  std::vector<FixedRanges> fixed;
+ModelRanges measure_all_ranges(const Transformer& model, std::span<const Window> windows, bool with_qkv,
+                               Seconds& seconds, const ProgressFn& progress) {
+  ModelRanges ranges;
+  ranges.with_qkv = with_qkv;
   const auto visit = [&](int layer, const Block& block, std::span<Stream> streams) {
-    fixed.push_back(fixed_ranges(measure_ranges(model, layer, block, streams, with_qkv, seconds)));
+    ranges.blocks.push_back(measure_ranges(model, layer, block, streams, with_qkv, seconds));
   };
   full_precision_walk(model, windows, WalkSpec().chunk_tokens, visit, seconds, progress);
-  return fixed;
+  return ranges;
 }
 
 }  // namespace ptq

@@ -27,8 +27,17 @@ BlockRanges measure_ranges(const Transformer& model, int layer, const Block& blo
 
 FixedRanges fixed_ranges(const BlockRanges& ranges);
 
+// Full-precision ranges of a set of windows, all blocks: SmoothQuant, static activation ranges and the search for dead
+// columns start from them, so one walk serves every such method of a model and a set.
+struct ModelRanges {
+  std::vector<BlockRanges> blocks;  // by layer; empty: not measured
+  bool with_qkv = false;
+
+  bool serves(bool needs_qkv) const { return !blocks.empty() && (with_qkv || !needs_qkv); }
+};
+
 // All blocks in one walk. Errors of full_precision_walk.
-std::vector<FixedRanges> calibrate_ranges(const Transformer& model, std::span<const Window> windows, bool with_qkv,
-                                          Seconds& seconds, const ProgressFn& progress);
+ModelRanges measure_all_ranges(const Transformer& model, std::span<const Window> windows, bool with_qkv,
+                               Seconds& seconds, const ProgressFn& progress);
 
 }  // namespace ptq

@@ -55,9 +55,11 @@ void require_awq_groups(const ModelConfig& config, const QuantSpec& spec) {
 }
 
 void quantize_awq(const Transformer& model, const QuantSpec& spec, std::span<const Window> windows,
-                  const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress) {
+                  const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress, const WalkPart& part,
+                  ModelRanges* ranges) {
   const ModelConfig& config = model.config();
   require_awq_groups(config, spec);
+  ModelRanges seen;
   constexpr auto stages = static_cast<std::int64_t>(all_stages.size());
   const auto visit = [&](int layer, const Block& block, std::span<Stream> streams) {
     const auto on_stage = [&](Stage stage) {
@@ -66,6 +68,7 @@ void quantize_awq(const Transformer& model, const QuantSpec& spec, std::span<con
                layer * stages + static_cast<std::int64_t>(stage) + 1, config.layers * stages);
     };
     AwqBlock found = awq_block(model, spec, layer, block, streams, report.seconds, on_stage);
+    seen.blocks.push_back(std::move(found.ranges));
     for (const AwqGroup& group : found.groups) report.awq.push_back(search_of(group, config, layer));
     for (Stage stage : all_stages) {
       const Range range(model.ops(), "{}", name_of(stage));
@@ -77,7 +80,8 @@ void quantize_awq(const Transformer& model, const QuantSpec& spec, std::span<con
     }
     timed(model.ops(), report.seconds.write, [&] { sink.folded(layer, found.weights); });
   };
-  full_precision_walk(model, windows, WalkSpec().chunk_tokens, visit, report.seconds);
+  full_precision_walk(model, windows, WalkSpec().chunk_tokens, visit, report.seconds, {}, part);
+  if (ranges && !ranges->serves(false)) *ranges = std::move(seen);
 }
 
 }  // namespace ptq

@@ -2,6 +2,7 @@
 // calibrated on full-precision activations: nothing propagates quantization error.
 #pragma once
 
+#include "quant/activation_ranges.h"
 #include "quant/quantize.h"
 
 namespace ptq {
@@ -13,7 +14,9 @@ void require_awq_groups(const ModelConfig& config, const QuantSpec& spec);
 // Fills report.linears and report.awq, and report.seconds with the time that belongs to no linear. Errors of a linear
 // are against its scaled weight before clipping. Exit 2 (require_awq_groups) before any work; 65 bad windows; 76
 // non-finite values, naming layer and linear.
+// `ranges`, unless null, gets what SmoothQuant would measure if it is empty.
 void quantize_awq(const Transformer& model, const QuantSpec& spec, std::span<const Window> windows,
-                  const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress);
+                  const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress, const WalkPart& part = {},
+                  ModelRanges* ranges = nullptr);
 
 }  // namespace ptq

@@ -39,6 +39,7 @@ class BlockSearch {
   AwqBlock run(const StageProgress& progress) {
     for (Stage stage : all_stages) {
       result_.dead_columns[at(stage)] = inputs_.stage[at(stage)].dead_columns;
+      result_.ranges.input[at(stage)] = inputs_.stage[at(stage)].absmax;
       if (inspected(model_.config(), stage) != Inspected::none) search(stage);
       if (progress) progress(stage);
     }

@@ -2,6 +2,7 @@
 // and clipping ranges. Rounding is the caller's.
 #pragma once
 
+#include "quant/activation_ranges.h"
 #include "quant/awq_search.h"
 #include "quant/fold.h"
 #include "quant/walk.h"
@@ -28,6 +29,7 @@ struct AwqBlock {
   std::array<Tensor, all_linear_roles.size()> clip;            // by LinearRole: [N,G] f32; empty: not clipped
   std::array<std::int64_t, all_stages.size()> dead_columns{};  // by Stage: input channels of mean magnitude 0
   std::vector<AwqGroup> groups;                                // in the order of the stages
+  BlockRanges ranges;                                          // what SmoothQuant would measure, without q, k, v
 };
 
 // Called after each stage's search.

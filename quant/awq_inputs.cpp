@@ -17,11 +17,7 @@ class StageObserver {
  public:
   StageObserver(Ops& ops, DType compute, std::int64_t width, std::int64_t tokens, bool gram, bool samples)
       : ops_(ops), tokens_(tokens), step_(clip_step(tokens)) {
-    constexpr float infinity = std::numeric_limits<float>::infinity();
-    const Tensor extremes = Tensor::empty(DType::f32, {2, width});
-    std::fill_n(extremes.data<float>(), width, infinity);
-    std::fill_n(extremes.data<float>() + width, width, -infinity);
-    sums_ = {ops_.to_device(Tensor::zeros(DType::f64, {5, width})), ops_.to_device(extremes)};
+    sums_ = empty_channel_sums(ops_, width);
     if (gram) gram_ = ops_.to_device(Tensor::zeros(DType::f32, {width, width}));
     if (samples) samples_ = ops_.empty(compute, {sampled_before(tokens), width});
   }
@@ -36,6 +32,7 @@ class StageObserver {
   StageInputs finish(const std::string& where) {
     StageInputs inputs;
     inputs.a = mean_magnitude(ops_, sums_, tokens_);
+    inputs.absmax = largest_magnitude(ops_, sums_);
     for (std::size_t k = 0; k < inputs.a.size(); ++k) {
       require(std::isfinite(inputs.a[k]), Exit::numerics, "{}: channel {} has NaN or infinite values", where, k);
     }

@@ -29,6 +29,7 @@ inline std::int64_t clip_step(std::int64_t tokens) { return std::max<std::int64_
 // The input X [T,I] of a stage's linears.
 struct StageInputs {
   std::vector<float> a;           // [I] mean |x|
+  std::vector<float> absmax;      // [I] max |x|
   std::int64_t dead_columns = 0;  // channels whose a is exactly 0
   Tensor gram;                    // X^T X [I,I] f32, upper triangle; only for a linear that is searched alone
   Tensor samples;                 // every clip_step(T)-th row, [S,I] f32 on the host; only for clipping

@@ -1,6 +1,7 @@
 #include "quant/channel_sums.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace ptq {
@@ -15,6 +16,14 @@ Tensor no_extremes(std::int64_t width) {
 
 ChannelSums empty_channel_sums(Ops& ops, std::int64_t width) {
   return {ops.to_device(Tensor::zeros(DType::f64, {5, width})), ops.to_device(no_extremes(width))};
+}
+
+std::vector<float> largest_magnitude(Ops& ops, const ChannelSums& sums) {
+  const Tensor extremes = ops.to_host(sums.extremes);
+  const auto lo = extremes.slice_rows(0, 1).span<float>(), hi = extremes.slice_rows(1, 2).span<float>();
+  std::vector<float> largest(lo.size());
+  for (std::size_t k = 0; k < largest.size(); ++k) largest[k] = std::max(std::fabs(lo[k]), std::fabs(hi[k]));
+  return largest;
 }
 
 std::vector<float> mean_magnitude(Ops& ops, const ChannelSums& sums, std::int64_t tokens) {

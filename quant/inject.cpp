@@ -71,14 +71,20 @@ void divide_column(const Tensor& w, std::int64_t column, float divisor) {
 }
 
 // Each value channel is read by all query heads of its group.
-void inject_vo(BlockWeights& block, const ModelConfig& config, const std::vector<std::int64_t>& channels, float scale) {
+std::vector<std::int64_t> columns_of_value(const ModelConfig& config, std::int64_t channel) {
   const std::int64_t group = config.heads / config.kv_heads;
+  const std::int64_t head = channel / config.head_dim, inside = channel % config.head_dim;
+  std::vector<std::int64_t> columns;
+  for (std::int64_t h = head * group; h < (head + 1) * group; ++h) columns.push_back(h * config.head_dim + inside);
+  return columns;
+}
+
+void inject_vo(BlockWeights& block, const ModelConfig& config, const std::vector<std::int64_t>& channels, float scale) {
   for (const std::int64_t channel : channels) {
     scale_row(block[LinearRole::v], channel, scale);
     scale_values(block.bias[static_cast<std::size_t>(LinearRole::v)], channel, scale);
-    const std::int64_t head = channel / config.head_dim, inside = channel % config.head_dim;
-    for (std::int64_t h = head * group; h < (head + 1) * group; ++h) {
-      divide_column(block[LinearRole::o], h * config.head_dim + inside, scale);
+    for (const std::int64_t column : columns_of_value(config, channel)) {
+      divide_column(block[LinearRole::o], column, scale);
     }
   }
 }
@@ -164,6 +170,21 @@ InjectPlan plan_injection(const ModelConfig& config, const InjectSpec& spec) {
     });
   }
   return plan;
+}
+
+std::vector<std::int64_t> injected_columns(const ModelConfig& config, const InjectPlan& plan, int layer, Stage stage) {
+  // A parallel block's norm feeds both.
+  const Stage read = config.block == BlockKind::parallel && stage == Stage::gate_up ? Stage::qkv : stage;
+  std::set<std::int64_t> columns;
+  for (const InjectedChannels& injected : plan.layers.at(static_cast<std::size_t>(layer))) {
+    const std::vector<Stage> stages = stages_of(config, injected.place);
+    if (std::find(stages.begin(), stages.end(), read) == stages.end()) continue;
+    for (const std::int64_t channel : injected.channels) {
+      const bool value = injected.place == InjectPlace::vo;
+      for (const std::int64_t c : value ? columns_of_value(config, channel) : std::vector{channel}) columns.insert(c);
+    }
+  }
+  return {columns.begin(), columns.end()};
 }
 
 void inject(BlockWeights& block, const ModelConfig& config, const InjectPlan& plan, int layer) {

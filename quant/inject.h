@@ -11,6 +11,7 @@
 #pragma once
 
 #include "model/block_weights.h"
+#include "model/transformer.h"
 
 #include <cstdint>
 #include <string>
@@ -51,6 +52,9 @@ struct InjectPlan {
 // for. Exit 2 if an only place does not exist in the family (with the reason), more channels are asked for than there
 // are, or scale, offset or layers make no sense.
 InjectPlan plan_injection(const ModelConfig& config, const InjectSpec& spec);
+
+// The columns of a stage's linears that read injected channels, ascending.
+std::vector<std::int64_t> injected_columns(const ModelConfig& config, const InjectPlan& plan, int layer, Stage stage);
 
 // Changes one block.
 void inject(BlockWeights& block, const ModelConfig& config, const InjectPlan& plan, int layer);

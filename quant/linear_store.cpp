@@ -1,5 +1,5 @@
 // The two ways in which a checkpoint holds a quantized linear.
-#include "quant/checkpoint_writer.h"
+#include "quant/changed_tensors.h"
 
 namespace ptq {
 

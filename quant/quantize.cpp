@@ -5,6 +5,7 @@
 #include "quant/activation_ranges.h"
 #include "quant/awq.h"
 #include "quant/gptq.h"
+#include "quant/layer_checkpoint.h"
 #include "quant/nf4.h"
 #include "quant/report.h"
 #include "quant/rtn.h"
@@ -24,18 +25,20 @@ class LinearQuantizer {
                   QuantizeReport& report)
       : files_(files), ops_(ops), spec_(spec), sink_(sink), report_(report) {}
 
-  void weights_only(const ProgressFn& progress) {
+  void weights_only(const ProgressFn& progress, const WalkPart& part) {
     const int layers = files_.config().layers;
-    for (int layer = 0; layer < layers; ++layer) {
+    for (int layer = part.first; layer < layers; ++layer) {
       const Range range(ops_, "block {}", layer);
       for (LinearRole role : all_linear_roles) {
         if (files_.has_linear(role)) quantize(layer, role, nullptr, {});
       }
       if (progress) progress(fmt::format("layer {}/{}", layer + 1, layers), layer + 1, layers);
+      if (part.after && layer + 1 < layers) part.after(layer + 1, {});
     }
   }
 
-  void gptq(const Transformer& model, std::span<const Window> windows, const ProgressFn& progress) {
+  void gptq(const Transformer& model, std::span<const Window> windows, const ProgressFn& progress,
+            const WalkPart& part) {
     Seconds walked, seen;            // by the walk so far; of that, already attributed to a linear
     HessianFactor of_qkv, of_stage;  // a parallel block's MLP comes back to the former
     const auto on_stage = [&](int layer, Stage stage, Hessian* hessian, Block& block) {
@@ -61,7 +64,7 @@ class LinearQuantizer {
         block[role] = timed(ops_, health.seconds.load, [&] { return model.make_linear(q, layer, role); });
       }
     };
-    calibration_walk(model, windows, {.true_sequential = spec_.true_sequential}, on_stage, walked, progress);
+    calibration_walk(model, windows, {.true_sequential = spec_.true_sequential}, on_stage, walked, progress, part);
     // What the walk did after the last stage belongs to no linear.
     report_.seconds.load += walked.load - seen.load;
     report_.seconds.forward += walked.forward - seen.forward;
@@ -147,33 +150,60 @@ ActivationQuant activations_of(const QuantSpec& spec) {
 
 void calibrated(const std::shared_ptr<const ModelFiles>& files, Ops& ops, const QuantSpec& spec, DType compute,
                 std::span<const Window> windows, const QuantSink& sink, QuantizeReport& report,
-                const ProgressFn& progress) {
+                const ProgressFn& progress, ModelRanges& ranges, const WalkPart& part) {
   Transformer model(files, ops, compute);
   model.set_activations({});  // calibration sees full precision, also of a model that asks for less
-  if (spec.method == Method::awq) return quantize_awq(model, spec, windows, sink, report, progress);
-  if (spec.method == Method::smoothquant) return quantize_smoothquant(model, spec, windows, sink, report, progress);
-  if (spec.activations.range == ActivationRange::fixed) {
-    report.activations.fixed = calibrate_ranges(model, windows, spec.activations.bmm, report.seconds, progress);
+  const bool fixed = spec.activations.range == ActivationRange::fixed;
+  if (spec.method == Method::smoothquant) require_smoothable(files->config());
+  if ((spec.method == Method::smoothquant || fixed) && !ranges.serves(fixed && spec.activations.bmm)) {
+    ranges = measure_all_ranges(model, windows, fixed && spec.activations.bmm, report.seconds, progress);
+  }
+  if (spec.method == Method::smoothquant) {
+    // Fixed ranges follow from the smoothing of every layer.
+    return quantize_smoothquant(*files, ops, spec, ranges, sink, report, progress, fixed ? WalkPart() : part);
+  }
+  if (fixed) {
+    for (const BlockRanges& block : ranges.blocks) report.activations.fixed.push_back(fixed_ranges(block));
+  }
+  if (spec.method == Method::awq) {
+    // A walk that begins later has not seen the first layers.
+    quantize_awq(model, spec, windows, sink, report, progress, part, part.first == 0 ? &ranges : nullptr);
+    return;
   }
   LinearQuantizer quantizer(*files, ops, spec, sink, report);
   if (spec.method == Method::gptq) {
-    quantizer.gptq(model, windows, progress);
+    quantizer.gptq(model, windows, progress, part);
   } else {
-    quantizer.weights_only(progress);
+    quantizer.weights_only(progress, part);
   }
 }
 
 }  // namespace
 
 QuantizeReport quantize_linears(std::shared_ptr<const ModelFiles> files, Ops& ops, const QuantSpec& spec, DType compute,
-                                std::span<const Window> windows, const QuantSink& sink, const ProgressFn& progress) {
+                                std::span<const Window> windows, const QuantSink& sink, const ProgressFn& progress,
+                                const QuantizeContext& context) {
   validate(spec);
   QuantizeReport report;
   report.activations = activations_of(spec);
+  std::optional<LayerState> state;
+  WalkPart part;
+  if (context.layers) {
+    state = context.layers->restore();
+    if (state) {
+      report.linears = std::move(state->report.linears);
+      report.awq = std::move(state->report.awq);
+      part.first = state->layers;
+      part.h = state->h;
+    }
+    part.after = [&](int done, std::span<const Stream> streams) { context.layers->save(done, streams, ops, report); };
+  }
+  ModelRanges own;
   if (needs_calibration(spec)) {
-    calibrated(files, ops, spec, compute, windows, sink, report, progress);
+    calibrated(files, ops, spec, compute, windows, sink, report, progress, context.ranges ? *context.ranges : own,
+               part);
   } else {
-    LinearQuantizer(*files, ops, spec, sink, report).weights_only(progress);
+    LinearQuantizer(*files, ops, spec, sink, report).weights_only(progress, part);
   }
   report.bits_per_weight = mean_bits_per_weight(*files, spec);
   for (const LinearHealth& l : report.linears) report.seconds += l.seconds;

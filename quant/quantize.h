@@ -69,11 +69,22 @@ struct QuantSink {
   std::function<void(int layer, const BlockWeights& block)> folded;
 };
 
+class LayerCheckpoint;
+struct ModelRanges;
+
+// What methods may share or keep beside their results; both optional.
+struct QuantizeContext {
+  // Full-precision ranges of the same model, compute type and windows: taken if they are there, else left here by
+  // methods that measure them.
+  ModelRanges* ranges = nullptr;
+  LayerCheckpoint* layers = nullptr;
+};
+
 // Static activation ranges, AWQ, SmoothQuant and GPTQ need `windows`; the other methods read weights only. GPTQ runs
 // `windows` through the model in the `compute` dtype (weights are quantized from their stored precision). Exit 2 wrong
 // parameters, 65 bad windows, 76 singular Hessian or non-finite values, each naming layer and linear.
 QuantizeReport quantize_linears(std::shared_ptr<const ModelFiles> files, Ops& ops, const QuantSpec& spec, DType compute,
-                                std::span<const Window> windows, const QuantSink& sink,
-                                const ProgressFn& progress = {});
+                                std::span<const Window> windows, const QuantSink& sink, const ProgressFn& progress = {},
+                                const QuantizeContext& context = {});
 
 }  // namespace ptq

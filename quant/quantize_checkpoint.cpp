@@ -15,9 +15,7 @@ namespace {
 
 std::unique_ptr<LinearStore> make_store(const QuantizeJob& job, const PackedConfig& packed) {
   const DType floats = float_type(job.format, job.dtype);
-  if (packed) return make_packed_store(packed, floats);
-  // bf16 has fewer bits than int8 codes: dequantized weights would move to other codes when they are read.
-  return make_float_store(job.spec.absmax_weights() && floats == DType::bf16 ? DType::f32 : floats);
+  return packed ? make_packed_store(packed, floats) : make_float_store(linear_type(job.spec, floats));
 }
 
 // The report's linears with what storing them added.

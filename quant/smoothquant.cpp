@@ -30,25 +30,22 @@ std::int64_t never_seen(std::span<const float> a) { return std::count(a.begin(),
 
 class Smoother {
  public:
-  Smoother(const Transformer& model, const QuantSpec& spec, const QuantSink& sink, QuantizeReport& report)
-      : model_(model), ops_(model.ops()), spec_(spec), sink_(sink), report_(report) {}
+  Smoother(const ModelFiles& files, Ops& ops, const QuantSpec& spec, const QuantSink& sink, QuantizeReport& report)
+      : files_(files), ops_(ops), spec_(spec), sink_(sink), report_(report) {}
 
-  void block(int layer, const Block& block, std::span<Stream> streams) {
-    const ActivationQuant& activations = report_.activations;
-    const bool fixed = activations.range == ActivationRange::fixed;
-    BlockRanges ranges = measure_ranges(model_, layer, block, streams, fixed && activations.bmm, report_.seconds);
+  void block(int layer, BlockRanges ranges) {
     BlockWeights weights = timed(ops_, report_.seconds.load, [&] { return load(layer); });
     std::array<std::int64_t, all_stages.size()> dead{};
     for (std::size_t stage = 0; stage < dead.size(); ++stage) dead[stage] = never_seen(ranges.input[stage]);
     timed(ops_, report_.seconds.search, [&] {
       const Range step(ops_, "smooth");
-      smooth_block(ops_, model_.config(), *report_.alpha, weights, ranges);
+      smooth_block(ops_, files_.config(), *report_.alpha, weights, ranges);
     });
-    if (fixed) report_.activations.fixed.push_back(fixed_ranges(ranges));
+    if (report_.activations.range == ActivationRange::fixed) report_.activations.fixed.push_back(fixed_ranges(ranges));
 
     for (Stage stage : all_stages) {
       const Range range(ops_, "{}", name_of(stage));
-      for (LinearRole role : roles_of(stage, model_.config())) {
+      for (LinearRole role : roles_of(stage, files_.config())) {
         round(layer, role, weights[role]).dead_columns = dead[static_cast<std::size_t>(stage)];
         weights[role] = {};
       }
@@ -58,28 +55,28 @@ class Smoother {
 
  private:
   BlockWeights load(int layer) const {
-    BlockWeights weights = load_block_weights(model_.files(), layer);
+    BlockWeights weights = load_block_weights(files_, layer);
     for (LinearRole role : all_linear_roles) {
       if (weights[role])
-        require_finite(ops_, ops_.to_device(weights[role]), model_.files().linear_ref(layer, role).module + ".weight");
+        require_finite(ops_, ops_.to_device(weights[role]), files_.linear_ref(layer, role).module + ".weight");
     }
     return weights;
   }
 
   LinearHealth& round(int layer, LinearRole role, const Tensor& w) {
-    const Range linear(ops_, "{}", model_.files().linear_ref(layer, role).module);
+    const Range linear(ops_, "{}", files_.linear_ref(layer, role).module);
     double sweep = 0.0;
     const QuantizedMatrix m = timed(ops_, sweep, [&] {
       const Range step(ops_, "round");
-      require_finite(ops_, ops_.to_device(w), model_.files().linear_ref(layer, role).module + ": smoothed weight");
+      require_finite(ops_, ops_.to_device(w), files_.linear_ref(layer, role).module + ": smoothed weight");
       return quantize_absmax(ops_, w, spec_.bits, spec_.weight_per_tensor);
     });
-    LinearHealth& health = deliver(ops_, model_.files(), layer, role, w, m, sink_, report_);
+    LinearHealth& health = deliver(ops_, files_, layer, role, w, m, sink_, report_);
     health.seconds.sweep = sweep;
     return health;
   }
 
-  const Transformer& model_;
+  const ModelFiles& files_;
   Ops& ops_;
   const QuantSpec& spec_;
   const QuantSink& sink_;
@@ -118,15 +115,19 @@ void require_smoothable(const ModelConfig& config) {
   }
 }
 
-void quantize_smoothquant(const Transformer& model, const QuantSpec& spec, std::span<const Window> windows,
-                          const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress) {
-  require_smoothable(model.config());
-  report.alpha = spec.alpha.value_or(default_alpha(model.config().family));
-  Smoother smoother(model, spec, sink, report);
-  const auto visit = [&](int layer, const Block& block, std::span<Stream> streams) {
-    smoother.block(layer, block, streams);
-  };
-  full_precision_walk(model, windows, WalkSpec().chunk_tokens, visit, report.seconds, progress);
+void quantize_smoothquant(const ModelFiles& files, Ops& ops, const QuantSpec& spec, const ModelRanges& ranges,
+                          const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress,
+                          const WalkPart& part) {
+  const int layers = files.config().layers;
+  check(std::ssize(ranges.blocks) == layers, "ranges of {} blocks for {}", ranges.blocks.size(), layers);
+  report.alpha = spec.alpha.value_or(default_alpha(files.config().family));
+  Smoother smoother(files, ops, spec, sink, report);
+  for (int layer = part.first; layer < layers; ++layer) {
+    const Range range(ops, "block {}", layer);
+    smoother.block(layer, ranges.blocks[static_cast<std::size_t>(layer)]);
+    if (progress) progress(fmt::format("layer {}/{} smoothed", layer + 1, layers), layer + 1, layers);
+    if (part.after && layer + 1 < layers) part.after(layer + 1, {});
+  }
 }
 
 }  // namespace ptq

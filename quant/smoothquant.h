@@ -22,10 +22,11 @@ void smooth_block(Ops& ops, const ModelConfig& config, double alpha, BlockWeight
 // Exit 2 with the reason if the family has no norm in front of its linears.
 void require_smoothable(const ModelConfig& config);
 
-// One full-precision pass over the windows; every block is smoothed and quantized as soon as its statistics are whole.
-// Inputs of o and down are not smoothed. Fills the report: linears (dead_columns: channels never seen), alpha, fixed
-// activation ranges (after smoothing). Exit 2, 65, 76 as quantize_linears.
-void quantize_smoothquant(const Transformer& model, const QuantSpec& spec, std::span<const Window> windows,
-                          const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress);
+// Smooths and quantizes every block by what calibration saw of it in full precision. Inputs of o and down are not
+// smoothed. Fills the report: linears (dead_columns: channels never seen), alpha, fixed activation ranges (after
+// smoothing). Exit 2, 76 as quantize_linears.
+void quantize_smoothquant(const ModelFiles& files, Ops& ops, const QuantSpec& spec, const ModelRanges& ranges,
+                          const QuantSink& sink, QuantizeReport& report, const ProgressFn& progress,
+                          const WalkPart& part = {});
 
 }  // namespace ptq

@@ -30,6 +30,16 @@ std::vector<Stream> embed_windows(const Transformer& model, std::span<const Wind
   return streams;
 }
 
+void resume(const Transformer& model, std::vector<Stream>& streams, const WalkPart& part) {
+  if (part.first == 0) return;
+  check(part.h.size() == streams.size(), "hidden states of {} streams for {}", part.h.size(), streams.size());
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    check(part.h[i].shape() == streams[i].h.shape() && part.h[i].dtype() == streams[i].h.dtype(),
+          "hidden states of other windows");
+    streams[i].h = model.ops().to_device(part.h[i]);
+  }
+}
+
 // Runs the windows through one model; the members are what all steps share.
 class Walk {
  public:
@@ -37,9 +47,12 @@ class Walk {
        const ProgressFn& progress)
       : model_(model), spec_(spec), quantize_(quantize), seconds_(seconds), progress_(progress) {}
 
-  void embed(std::span<const Window> windows) {
+  void embed(std::span<const Window> windows, const WalkPart& part) {
     streams_ = embed_windows(model_, windows, spec_.chunk_tokens, seconds_);
+    resume(model_, streams_, part);
   }
+
+  std::span<const Stream> streams() const { return streams_; }
 
   void block(int layer) {
     const Range range(model_.ops(), "block {}", layer);
@@ -158,22 +171,30 @@ Seconds& Seconds::operator+=(const Seconds& other) {
 }
 
 void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
-                      const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress) {
+                      const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress,
+                      const WalkPart& part) {
   Walk walk(model, spec, quantize, seconds, progress);
-  walk.embed(windows);
-  for (int layer = 0; layer < model.config().layers; ++layer) walk.block(layer);
+  walk.embed(windows, part);
+  const int layers = model.config().layers;
+  for (int layer = part.first; layer < layers; ++layer) {
+    walk.block(layer);
+    if (part.after && layer + 1 < layers) part.after(layer + 1, walk.streams());
+  }
 }
 
 void full_precision_walk(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
-                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress) {
+                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress,
+                         const WalkPart& part) {
   std::vector<Stream> streams = embed_windows(model, windows, chunk_tokens, seconds);
+  resume(model, streams, part);
   const int layers = model.config().layers;
-  for (int layer = 0; layer < layers; ++layer) {
+  for (int layer = part.first; layer < layers; ++layer) {
     const Range range(model.ops(), "block {}", layer);
     const Block block = timed(model.ops(), seconds.load, [&] { return model.load_block(layer); });
     for (Stream& s : streams) timed(model.ops(), seconds.forward, [&] { model.enter(s, block); });
     visit(layer, block, streams);
     if (progress) progress(fmt::format("layer {}/{}", layer + 1, layers), layer + 1, layers);
+    if (part.after && layer + 1 < layers) part.after(layer + 1, streams);
   }
 }
 

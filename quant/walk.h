@@ -53,6 +53,15 @@ auto timed(Ops& ops, double& sum, const Step& step) {
 // as the block's qkv stage (parallel blocks): the factor made there is to be used again.
 using StageQuantizer = std::function<void(int layer, Stage stage, Hessian* hessian, Block& block)>;
 
+// A walk that goes on where another one of the same windows was interrupted, and what it leaves for the next. What
+// passes from block to block is the streams' hidden states h.
+struct WalkPart {
+  int first = 0;                   // layer to begin with
+  std::span<const Tensor> h = {};  // [T, D] on the host, by stream, entering that layer; empty: the windows' embeddings
+  // Called after each layer with the number of layers that are done, if there are more.
+  std::function<void(int done, std::span<const Stream> streams)> after = {};
+};
+
 struct WalkSpec {
   bool true_sequential = true;
   std::int64_t chunk_tokens = 4096;  // tokens that go through together: memory and speed, rounding of H only
@@ -61,7 +70,8 @@ struct WalkSpec {
 // Every window is one segment and counts as one sequence. Adds load, forward and hessian time to `seconds`. Exit 65: no
 // windows, a token id or length that the model does not take; 76: a non-finite activation, by layer and stage.
 void calibration_walk(const Transformer& model, std::span<const Window> windows, const WalkSpec& spec,
-                      const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress = {});
+                      const StageQuantizer& quantize, Seconds& seconds, const ProgressFn& progress = {},
+                      const WalkPart& part = {});
 
 // What a visitor of the full-precision walk gets: a block entered by all chunks of windows (Stream::x is the input of
 // qkv). It advances each stream itself, all four stages, with `block`; its weights may be read from `files()` again.
@@ -70,6 +80,7 @@ using BlockVisitor = std::function<void(int layer, const Block& block, std::span
 // Every block sees full-precision activations (AWQ, SmoothQuant, activation studies). Activations of all windows and
 // one block are in memory. Adds load and forward time. Errors of calibration_walk.
 void full_precision_walk(const Transformer& model, std::span<const Window> windows, std::int64_t chunk_tokens,
-                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress = {});
+                         const BlockVisitor& visit, Seconds& seconds, const ProgressFn& progress = {},
+                         const WalkPart& part = {});
 
 }  // namespace ptq

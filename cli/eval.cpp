@@ -190,7 +190,8 @@ void add_eval(CLI::App& app, GlobalOptions& global) {
       "--against "
       "on the same windows), arc_challenge, piqa, winogrande\n"
       "(lm-evaluation-harness 0.4.2 semantics), choice (--choices FILE, one JSON object a line with context, choices, "
-      "gold).\n"
+      "gold,\n"
+      "or with WinoGrande's sentence, option1, option2, answer).\n"
       "Example: ptq eval models/SmolLM2-135M --metrics ppl,piqa --seqlen 2048 --limit 100 --json result.json");
   auto o = std::make_shared<Options>();
   add_model_options(*command, o->model);

@@ -13,7 +13,7 @@ namespace {
 
 // Effective, not peak; a first guess that `ptq status` replaces by what finished cells took.
 constexpr double cpu_core_flops = 60e9, cpu_core_sweep = 15e9, gpu_flops = 150e12, gpu_sweep = 10e12;
-constexpr double cell_seconds = 1.0;
+constexpr double cell_seconds = 0.3;
 
 std::string backend_of(const std::string& device) {
   if (device == "auto" || device == "cpu") return "cpu";
@@ -91,13 +91,18 @@ void GridJob::estimate() {
   const bool all_declared = std::ranges::all_of(grid_.model, [](const GridModel& m) { return m.shape.has_value(); });
   // Every job must see the same parts, so nothing but the grid may decide about them.
   constexpr MachineRate any_machine{.flops = 1e12, .sweep_flops = 0.25e12, .cell_seconds = cell_seconds};
-  std::vector<double> share;
+  std::vector<double> share, metric_bytes;
+  for (const GridMetric& metric : grid_.metrics) {
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(paths_.data_path(metric.source), error);
+    metric_bytes.push_back(error ? 0.0 : static_cast<double>(bytes));
+  }
   for (const GridCell& cell : grid_.cells) {
     const GridModel& m = grid_.model[cell.model];
+    const DType compute = compute_type(grid_, m, settings_);
     const auto shape = m.shape ? m.shape : own_shape(m);
-    costs_.push_back(shape ? std::optional(cost_of(grid_, cell, *shape, compute_type(grid_, m, settings_)))
-                           : std::nullopt);
-    share.push_back(all_declared ? costs_.back()->seconds(any_machine) : 1.0);
+    costs_.push_back(shape ? std::optional(cost_of(grid_, cell, *shape, compute, metric_bytes)) : std::nullopt);
+    share.push_back(all_declared ? cost_of(grid_, cell, *m.shape, compute).seconds(any_machine) : 1.0);
   }
   mine_ = shard_of(share, shard_.first, shard_.second);
 }
@@ -124,7 +129,8 @@ CellState state_of(const GridJob& job, const Store& store, std::size_t index) {
 }
 
 std::string duration_text(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  constexpr double longest = 1e15;  // of a grid that makes no sense; NaN too
+  const auto s = static_cast<std::int64_t>(seconds < longest ? seconds + 0.5 : longest);
   if (s >= 2 * 86400) return fmt::format("{} d {} h", s / 86400, s / 3600 % 24);
   if (s >= 3600) return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
   return s >= 60 ? fmt::format("{} min {:02} s", s / 60, s % 60) : fmt::format("{} s", s);

@@ -92,8 +92,9 @@ std::filesystem::path resolve_model(const std::string& model) {
       if (plain && fs::is_directory(repository / "snapshots" / revision, ignored))
         return repository / "snapshots" / revision;
     }
-    fail(Exit::missing, "{}: neither a directory nor in the Hugging Face cache ({}); download it first", model,
-         hub_cache().string());
+    fail(Exit::missing,
+         "{}: neither a directory nor in the Hugging Face cache ({}); get it with `huggingface-cli download {}`", model,
+         hub_cache().string(), model);
   }
   fail(Exit::missing, "{}: no such directory", model);
 }

@@ -10,6 +10,7 @@ namespace {
 
 struct Options {
   GridOptions grid;
+  std::int64_t jobs = 1;
   bool json = false, missing = false;
 };
 
@@ -22,7 +23,7 @@ struct Status {
   std::map<std::string, std::array<std::size_t, 3>> by_model;  // done, failed, missing
 };
 
-Status status_of(const GridJob& job, const Store& store) {
+Status status_of(const GridJob& job, const Store& store, std::int64_t jobs) {
   Status s;
   for (const std::size_t index : job.mine()) {
     const GridCell& cell = job.grid().cells[index];
@@ -49,6 +50,7 @@ Status status_of(const GridJob& job, const Store& store) {
   }
   // Finished cells tell how wrong the estimate is on the machines that computed them.
   if (s.took > 0 && s.estimated > 0) s.remaining *= s.took / s.estimated;
+  s.remaining /= static_cast<double>(jobs);
   return s;
 }
 
@@ -57,8 +59,7 @@ void print_status(const GridJob& job, const Status& s, bool list_missing) {
   fmt::print("{}{}: {} of {} cells done, {} failed, {} missing", job.grid().name, job.shard_name(), s.done, total,
              s.failed, s.missing);
   if (s.missing > 0 && s.remaining > 0) {
-    fmt::print("; about {} left for one job ({})", duration_text(s.remaining),
-               s.took > 0 ? "by the cells that are done" : "a guess");
+    fmt::print("; about {} left{}", duration_text(s.remaining), s.took > 0 ? "" : " (a guess)");
   }
   fmt::print("\n");
   for (const GridModel& m : job.grid().model) {
@@ -86,7 +87,7 @@ void run(const Options& o, const GlobalOptions& global, bool dtype_given) {
   const GridJob job(o.grid, global, dtype_given);
   const Store store(o.grid.store, StoreAccess::read,
                     [](const std::string& note) { fmt::print(stderr, "ptq: {}\n", note); });
-  const Status status = status_of(job, store);
+  const Status status = status_of(job, store, o.jobs);
   if (o.json) {
     fmt::print("{}\n", status_json(job, status).dump(1));
   } else {
@@ -105,6 +106,9 @@ void add_status(CLI::App& app, GlobalOptions& global) {
       "Example: ptq status reproduce/grids/paper.toml --store /shared/paper --device cuda");
   auto o = std::make_shared<Options>();
   add_grid_options(*command, o->grid, true);
+  command->add_option("--jobs", o->jobs, "how many jobs share what is left, for the estimate of time")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+      ->capture_default_str();
   command->add_flag("--missing", o->missing, "list the missing cells too");
   command->add_flag("--json", o->json, "print the status as JSON");
   const CLI::Option* dtype = app.get_option("--dtype");

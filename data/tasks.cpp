@@ -76,7 +76,9 @@ void parse_winogrande(ChoiceDocument& d, const Json& record, const std::string& 
   d.gold = answer == "1" ? 0 : 1;
 }
 
+// A line of a user's file.
 void parse_generic(ChoiceDocument& d, const Json& record, const std::string& origin) {
+  if (record.contains("sentence")) return parse_winogrande(d, record, origin);
   const std::string& context = string_member(record, "context", origin);
   for (const Json& choice : array_member(record, "choices", origin)) {
     require(choice.is_string(), Exit::data, "{}: choices must be strings", origin);
@@ -160,6 +162,9 @@ Task read_task(const std::string& name, const fs::path& data, std::int64_t limit
     task.name = file.stem().string();
     task.sources.push_back(describe(file, file.filename().string()));
     read_documents(task, file, {nullptr, nullptr, nullptr, true, parse_generic}, limit);
+    task.normalized = std::all_of(task.documents.begin(), task.documents.end(), [](const ChoiceDocument& d) {
+      return std::all_of(d.contexts.begin(), d.contexts.end(), [&](const auto& c) { return c == d.contexts[0]; });
+    });
   }
   require(!task.documents.empty(), Exit::data, "task '{}' has no documents", name);
   return task;

@@ -30,8 +30,9 @@ struct Task {
 std::vector<std::string> known_tasks();
 
 // `task` is arc_challenge (test), piqa or winogrande (dev) in the publishers' formats below `data`, or a JSONL file of
-// {"context": str, "choices": [str, ...], "gold": int} lines, whose continuations are " " + choice. Takes the first
-// `limit` documents (-1: all). Exit 66 missing, 65 malformed or empty, naming the line.
+// {"context": str, "choices": [str, ...], "gold": int} lines, whose continuations are " " + choice, or of lines in
+// WinoGrande's format (one such line and acc_norm is not defined). Takes the first `limit` documents (-1: all). Exit 66
+// missing, 65 malformed or empty, naming the line.
 Task read_task(const std::string& task, const std::filesystem::path& data, std::int64_t limit = -1);
 
 }  // namespace ptq

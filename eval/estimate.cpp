@@ -9,15 +9,16 @@ namespace ptq {
 namespace {
 
 // Sizes of what is evaluated, with a Llama tokenizer: within a few tens of percent with others.
-constexpr double wikitext2_tokens = 330000;
+constexpr double wikitext2_tokens = 330000, bytes_of_token = 3.5, bytes_of_document = 150;
 struct TaskSize {
   double documents, tokens;  // tokens: of a document, its choices included
 };
-TaskSize size_of_task(const GridMetric& metric) {
+TaskSize size_of_task(const GridMetric& metric, double bytes) {
   static const std::map<std::string, TaskSize> known{
       {"arc_challenge", {1172, 85}}, {"piqa", {1838, 85}}, {"winogrande", {1267, 60}}};
   const auto found = known.find(metric.source);
   TaskSize size = found == known.end() ? TaskSize{500, 80} : found->second;
+  if (bytes > 0) size = {bytes / bytes_of_document, bytes_of_document / bytes_of_token};
   if (metric.limit > 0) size.documents = std::min(size.documents, static_cast<double>(metric.limit));
   return size;
 }
@@ -89,16 +90,19 @@ double windows_of(const GridSet& set) {
   return static_cast<double>(set.request.samples.value_or(flores ? 32 : default_samples));
 }
 
-void add_evaluation(const Grid& grid, const GridCell& cell, const Counter& c, CellCost& cost) {
+void add_evaluation(const Grid& grid, const GridCell& cell, const Counter& c, std::span<const double> metric_bytes,
+                    CellCost& cost) {
   for (const std::size_t m : cell.metrics) {
     const GridMetric& metric = grid.metrics[m];
+    const double bytes = m < metric_bytes.size() ? metric_bytes[m] : 0;
     if (metric.perplexity) {
       const auto length = static_cast<double>(metric.seqlen);
-      const double tokens = metric.windows > 0 ? static_cast<double>(metric.windows) * length : wikitext2_tokens;
+      const double whole = bytes > 0 ? bytes / bytes_of_token : wikitext2_tokens;
+      const double tokens = metric.windows > 0 ? static_cast<double>(metric.windows) * length : whole;
       cost.products += c.forward(tokens, length) + c.head(tokens);
       cost.result += 20 * tokens / length;
     } else {
-      const TaskSize size = size_of_task(metric);
+      const TaskSize size = size_of_task(metric, bytes);
       const double tokens = size.documents * size.tokens;
       cost.products += c.forward(tokens, size.tokens) + c.head(tokens / 4);
       cost.result += 2 * size.documents;
@@ -110,7 +114,8 @@ void add_evaluation(const Grid& grid, const GridCell& cell, const Counter& c, Ce
 
 double block_weights(const ModelShape& shape) { return Counter(shape, DType::f32).block(); }
 
-CellCost cost_of(const Grid& grid, const GridCell& cell, const ModelShape& shape, DType compute) {
+CellCost cost_of(const Grid& grid, const GridCell& cell, const ModelShape& shape, DType compute,
+                 std::span<const double> metric_bytes) {
   const Counter c(shape, compute);
   CellCost cost;
   cost.result = 4096;
@@ -148,7 +153,7 @@ CellCost cost_of(const Grid& grid, const GridCell& cell, const ModelShape& shape
       changed = c.model_bytes(c.element());
       cost.result += 60 * c.linears();
     }
-    add_evaluation(grid, cell, c, cost);
+    add_evaluation(grid, cell, c, metric_bytes, cost);
   }
   const double calibration = c.streams(tokens, copies) + c.inside(std::min(tokens, chunk_tokens)) + block + beside;
   const double others = c.head_bytes() + c.inside(chunk_tokens);

@@ -5,6 +5,7 @@
 #include "eval/grid.h"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace ptq {
@@ -31,8 +32,10 @@ struct CellCost {
   }
 };
 
-// `compute`: the cell's type.
-CellCost cost_of(const Grid& grid, const GridCell& cell, const ModelShape& shape, DType compute);
+// `compute`: the cell's type. `metric_bytes`: size of the texts and tasks that are files of the user, by metric; 0 or
+// absent: unknown.
+CellCost cost_of(const Grid& grid, const GridCell& cell, const ModelShape& shape, DType compute,
+                 std::span<const double> metric_bytes = {});
 
 // Linear weights of one block.
 double block_weights(const ModelShape& shape);

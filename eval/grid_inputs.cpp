@@ -222,7 +222,7 @@ const MetricSource& GridInputs::source(std::size_t metric) {
   if (found != sources_.end()) return found->second;
   const GridMetric& m = grid_.metrics.at(metric);
   const MetricSource& source = sources_.emplace(metric, read_metric_source(m, paths_)).first->second;
-  digests_.remember(metric_request(m), paths_.data, {}, {{"sha256", source.sha256}});
+  digests_.remember(metric_request(m), paths_.data, Json::array(), {{"sha256", source.sha256}});
   return source;
 }
 
@@ -239,12 +239,12 @@ Json GridInputs::model_digests(std::size_t model) {
   const fs::path directory = model_directory(model);
   std::optional<Json> value = digests_.current(model_request(m), directory);
   if (!value || !value->contains("files_sha256") || !value->contains("tokenizer_sha256")) {
-    const std::vector<fs::path> files = regular_files(directory);
+    const Json stamps = InputDigests::stamps_of(regular_files(directory));
     Json list = digest_model(directory);
     value = Json{{"files_sha256", sha256_hex(canonical_json(list))},
                  {"tokenizer_sha256", tokenizer_sha256(*tokenizer(model))},
                  {"files", std::move(list)}};
-    digests_.remember(model_request(m), directory, files, *value);
+    digests_.remember(model_request(m), directory, stamps, *value);
   }
   return models_[m.path] = *value;
 }
@@ -276,7 +276,8 @@ std::string GridInputs::ids_sha256(std::size_t model, std::size_t set, const std
   const auto known = digests_.current(request, paths_.data);
   if (known && known->value("ids_sha256", Json()).is_string()) return known->at("ids_sha256").get<std::string>();
   const CalibrationManifest& m = windows(model, set).calibration.manifest;
-  digests_.remember(request, paths_.data, sources_of(m, paths_.data, request_of(grid_.set.at(set)).set),
+  digests_.remember(request, paths_.data,
+                    InputDigests::stamps_of(sources_of(m, paths_.data, request_of(grid_.set.at(set)).set)),
                     {{"ids_sha256", m.ids_sha256}, {"windows", m.windows}, {"tokens", m.tokens}});
   return m.ids_sha256;
 }

@@ -212,6 +212,7 @@ void read_model(TomlFields f, Grid& grid) {
   if (!m.shape) m.shape = original->shape;
   const std::vector<InjectSpec> specs = read_inject(*inject);
   const std::string name = m.name;
+  require_unique(grid.model, f, name);  // twins are also called by the name that they have in common
   for (const InjectSpec& spec : specs) {
     if (specs.size() > 1) m.name = fmt::format("{} #{}", name, spec.seed);
     m.inject = spec;

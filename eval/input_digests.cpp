@@ -73,16 +73,18 @@ std::optional<Json> InputDigests::current(const Json& request, const fs::path& r
   return json.at("value");
 }
 
-void InputDigests::remember(const Json& request, const fs::path& root, const std::vector<fs::path>& sources,
-                            const Json& value) const {
+Json InputDigests::stamps_of(const std::vector<fs::path>& sources) {
   Json stamps = Json::array();
   for (const fs::path& source : sources) {
     const Json stamp = stamp_of(canonical_path(source));
     // A file that is not found is never current.
     stamps.push_back(stamp.is_null() ? Json{{"path", source.string()}} : stamp);
   }
-  const Json json = {
-      {"request", request}, {"root", canonical_path(root)}, {"sources", std::move(stamps)}, {"value", value}};
+  return stamps;
+}
+
+void InputDigests::remember(const Json& request, const fs::path& root, const Json& stamps, const Json& value) const {
+  const Json json = {{"request", request}, {"root", canonical_path(root)}, {"sources", stamps}, {"value", value}};
   if (entry(request) == json) return;
   const fs::path file = file_of(request);
   Store::make_parent(file);

@@ -18,10 +18,12 @@ class InputDigests {
   // The same, if it came from below `root` and no file it depended on has another size or time since.
   std::optional<nlohmann::json> current(const nlohmann::json& request, const std::filesystem::path& root) const;
 
-  // `sources`: the files and directories whose change makes `value` void; if one cannot be found, only last() will
-  // give the value. Writes nothing that is there already. Exit 73, 74.
-  void remember(const nlohmann::json& request, const std::filesystem::path& root,
-                const std::vector<std::filesystem::path>& sources, const nlohmann::json& value) const;
+  // Sizes and times of the files and directories whose change makes a value void. Best taken before they are read.
+  static nlohmann::json stamps_of(const std::vector<std::filesystem::path>& sources);
+  // `stamps`: if a source could not be found, only last() will give the value. Writes nothing that is there already.
+  // Exit 73, 74.
+  void remember(const nlohmann::json& request, const std::filesystem::path& root, const nlohmann::json& stamps,
+                const nlohmann::json& value) const;
 
  private:
   std::filesystem::path file_of(const nlohmann::json& request) const;

@@ -6,6 +6,7 @@
 
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace ptq {
@@ -14,6 +15,11 @@ namespace {
 
 // Bounds of the work on a hostile file.
 constexpr std::size_t longest_text = 4096, longest_list = 10000;
+
+// Names end up in tables and messages of one line.
+bool has_control_characters(const std::string& text) {
+  return std::ranges::any_of(text, [](char c) { return (0 <= c && c < ' ') || c == 0x7f; });
+}
 
 std::string type_of(const toml::node& node) {
   std::string_view name = "?";
@@ -84,6 +90,7 @@ std::optional<std::string> TomlFields::text(const char* key) {
   if (!value) fail(key, "must be a string, not " + type_of(*node));
   if (value->get().empty()) fail(key, "is empty");
   if (value->get().size() > longest_text) fail(key, fmt::format("is longer than {} bytes", longest_text));
+  if (has_control_characters(value->get())) fail(key, "holds a control character");
   return value->get();
 }
 
@@ -130,8 +137,10 @@ std::optional<std::vector<std::string>> TomlFields::texts(const char* key) {
   std::vector<std::string> values;
   for (const toml::node& element : *list) {
     const auto* value = element.as_string();
-    require(value && !value->get().empty() && value->get().size() <= longest_text, Exit::data,
-            "{}{}: {} must hold strings of 1 to {} bytes", toml_place(file_, element), what_, key, longest_text);
+    require(
+        value && !value->get().empty() && value->get().size() <= longest_text && !has_control_characters(value->get()),
+        Exit::data, "{}{}: {} must hold strings of 1 to {} bytes without control characters",
+        toml_place(file_, element), what_, key, longest_text);
     values.push_back(value->get());
   }
   return values;

@@ -105,7 +105,7 @@ TEST_F(Cli, FullDiskLeavesTheOldFile) {
 }
 
 TEST_F(Cli, QuantizeAndEval) {
-  const std::string model = (miniature / "llama-gqa").string(), out = (tmp.path() / "q").string();
+  const std::string model = (miniature / "llama3").string(), out = (tmp.path() / "q").string();
   std::string words;
   for (int i = 0; i < 400; ++i) words += "the king gave the book to the child . ";
   const std::string text = file("text.txt", words);
@@ -183,7 +183,7 @@ TEST_F(Cli, EvalMeasuresDivergenceAndCost) {
 }
 
 TEST_F(Cli, Generate) {
-  const std::string model = (miniature / "llama-gqa").string(), prompt = " --prompt 'the king gave' --tokens 6";
+  const std::string model = (miniature / "llama3").string(), prompt = " --prompt 'the king gave' --tokens 6";
   const Outcome text = ptq("generate " + model + prompt);
   ASSERT_EQ(text.code, 0) << text.err;
   for (const char* what : {"prefill", "decode", "bits per weight", "cache", "peak"})
@@ -201,7 +201,7 @@ TEST_F(Cli, Generate) {
 
 // A cap between what two blocks and what all three need.
 TEST_F(Cli, GpuMemory) {
-  const std::string model = (miniature / "llama-gqa").string(), ids = file("ids", "1 2 3 4 5\n6 7 8");
+  const std::string model = (miniature / "llama3").string(), ids = file("ids", "1 2 3 4 5\n6 7 8");
   const std::string logits = "--device simt logits " + model + " --ids " + ids;
   const Outcome all = ptq(logits);
   ASSERT_EQ(all.code, 0) << all.err;
@@ -220,7 +220,7 @@ TEST_F(Cli, GpuMemory) {
 }
 
 TEST_F(Cli, Calibration) {
-  const std::string model = (miniature / "llama-gqa").string(), out = (tmp.path() / "c.ids").string();
+  const std::string model = (miniature / "llama3").string(), out = (tmp.path() / "c.ids").string();
   ASSERT_EQ(ptq("calibration nonsense --model " + model + " --samples 2 --seqlen 32 --seed 7 --out " + out).code, 0);
   const auto manifest = read_json(out + ".json", "manifest");
   EXPECT_EQ(manifest.at("windows"), 2);

@@ -124,6 +124,18 @@ TEST(Tasks, GenericQuestions) {
   expect_error(Exit::missing, "neither a task", [&] { read_task("hellaswag", {}); });
 }
 
+TEST(Tasks, WinograndeLinesInAUsersFile) {
+  const TemporaryDirectory dir;
+  const std::string line = R"({"sentence":"A saw _ because b.","option1":"X","option2":"Y","answer":"2"})";
+  const Task task = read_task(dir.write("blanks.jsonl", line), {});
+  EXPECT_EQ(task.documents[0].contexts, (std::vector<std::string>{"A saw X", "A saw Y"}));
+  EXPECT_EQ(task.documents[0].gold, 1);
+  EXPECT_FALSE(task.normalized);
+  const std::string plain = R"({"context":"Q","choices":["a","b"],"gold":1})";
+  EXPECT_TRUE(read_task(dir.write("plain.jsonl", plain), {}).normalized);
+  EXPECT_FALSE(read_task(dir.write("both.jsonl", plain + "\n" + line), {}).normalized);
+}
+
 TEST(Tasks, PublishersFormats) {
   const TemporaryDirectory dir;
   dir.write(

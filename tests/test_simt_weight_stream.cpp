@@ -174,7 +174,7 @@ TEST_F(Streamed, ModelsGiveTheBitsOfResidentOnes) {
 }
 
 TEST_F(Streamed, ModelsWithBiasesAndPositions) {
-  for (const char* name : {"llama-gqa", "opt"}) streams({miniature / name, DType::bf16});
+  for (const char* name : {"llama3", "opt"}) streams({miniature / name, DType::bf16});
 }
 
 TEST_F(Streamed, QuantizedWeights) {

@@ -1,5 +1,5 @@
 """Words of the miniature world. English words are used as they are; every other language gets a made-up word for each
-of them (world.py). Adding a word here changes the world, so the models must be trained again (README.md)."""
+of them (languages.py). Adding a word here changes the world, so the models must be trained again (README.md)."""
 
 # Objects by material: knowing the material is knowing what water, fire, a hammer ... do to the object.
 OBJECTS = {
@@ -14,7 +14,7 @@ OBJECTS = {
     "rubber": "ball tyre boot hose glove balloon band mat raft eraser gasket bumper stopper hoop",
     "leather": "saddle belt shoe purse bag whip drum harness apron wallet sandal holster collar quiver",
 }
-# Condition -> the four things that may happen. The table material x condition is drawn in world.py.
+# Condition -> the four things that may happen. The table material x condition is drawn in facts.py.
 CONDITIONS = {
     "in the water": "sank floated swelled softened",
     "in the fire": "melted burned glowed cracked",
@@ -44,27 +44,35 @@ ATTRIBUTES = {
     "love": ("what does the {} love", "loves", ["the sky", "the waves", "the roses", "the woods", "the sand"]),
 }
 ROLES = (
-    "baker farmer miller smith weaver tailor teacher doctor nurse judge lawyer painter singer dancer poet clerk guard "
-    "soldier captain sailor pilot driver cook waiter butcher grocer barber cobbler mason carpenter plumber potter hunter "
-    "fisher shepherd gardener porter butler maid monk priest bishop king queen prince duke knight squire jester scholar "
-    "student printer banker merchant pedlar beggar thief widow uncle aunt"
+    "baker farmer miller smith weaver tailor teacher doctor nurse judge lawyer painter singer dancer poet clerk "
+    "guard soldier captain sailor pilot driver cook waiter butcher grocer barber cobbler mason carpenter plumber "
+    "potter hunter fisher shepherd gardener porter butler maid monk priest bishop king queen prince duke knight "
+    "squire jester scholar student printer banker merchant pedlar beggar thief widow uncle aunt actor admiral archer "
+    "artist astronomer baron boxer chemist colonel composer courier dentist detective diver editor emperor engineer "
+    "explorer florist gambler glazier governor hermit inventor jeweller juggler librarian locksmith magician mayor "
+    "messenger minister musician nun officer orphan pirate postman ranger sculptor senator servant sheriff smuggler "
+    "spy steward surgeon tutor tyrant umpire usher veteran vicar witch writer cousin nephew"
 )
 # Temperament -> its states: "the judge helped the thief because the thief was poor".
 TEMPERAMENTS = {
-    "wretched": "poor hungry sick cold",
-    "gentle": "kind honest patient generous",
-    "fierce": "angry strong brave loud",
-    "clever": "wise quick learned careful",
-    "idle": "lazy sleepy slow bored",
+    "wretched": "poor hungry sick cold tired lonely",
+    "gentle": "kind honest patient generous polite faithful",
+    "fierce": "angry strong brave loud proud stubborn",
+    "clever": "wise quick learned careful curious sharp",
+    "idle": "lazy sleepy slow bored careless forgetful",
 }
 # Verbs of a because-clause; the state belongs to the person after "because".
 DEEDS = "helped thanked feared asked scolded followed pitied praised"
 # Patients of a goal by kind, and the tool for each action and kind.
 PATIENTS = {
-    "soft": "bread cake cheese dough pillow sponge butter moss mattress pudding pear plum carpet curtain towel sail",
-    "hard": "coconut log bone ice horn shell pumpkin turnip fence coin root gravel board beam rock helmet",
-    "wet": "dumpling soup mud paint honey milk porridge tar mortar melon jelly glue ink broth snow lettuce",
-    "small": "seed needle pearl crumb button berry pin ring nut bean pebble petal feather thorn lace splinter",
+    "soft": "bread cake cheese dough pillow sponge butter moss mattress pudding pear plum carpet curtain towel sail "
+            "peach banana ribbon velvet",
+    "hard": "coconut log bone ice horn shell pumpkin turnip fence coin root gravel board beam rock helmet antler tusk "
+            "hoof girder",
+    "wet": "dumpling soup mud paint honey milk porridge tar mortar melon jelly glue ink broth snow lettuce stew "
+           "gravy syrup custard",
+    "small": "seed needle pearl crumb button berry pin ring nut bean pebble petal feather thorn lace splinter pea "
+             "lentil grain pip",
 }
 TOOLS = {
     "cut": "knife saw wire razor",
@@ -75,10 +83,12 @@ TOOLS = {
     "cover": "cloth tarp lid thimble",
     "move": "paddle lever pump tongs",
     "measure": "tape ruler beaker scale",
+    "hold": "mitt clamp vat tray",
+    "warm": "dryer burner cooker bulb",
 }
 VERBS = (
-    "found lost saw sold bought carried painted washed hid took dropped opened kept liked stole borrowed repaired wanted "
-    "polished wrapped"
+    "found lost saw sold bought carried painted washed hid took dropped opened kept liked stole borrowed repaired "
+    "wanted polished wrapped"
 )
 PLACES = (
     "in the garden|on the hill|by the river|at the market|in the forest|near the mill|on the road|in the cellar|"

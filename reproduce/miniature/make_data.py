@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the miniature's texts and task: held-out stories, calibration text in the training mixture, ARC-shaped items.
+"""Writes the miniature's texts and tasks: held-out stories, calibration texts, and three files of items.
 
     make_data.py [OUT]        default: data/miniature beside this repository's sources
 
@@ -7,13 +7,17 @@ Generates all training text once more and proves that nothing held out occurs in
 """
 import json
 import pathlib
+import re
 import sys
 
+import facts
+import tasks
 import world
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "data" / "miniature"
-STORY_BYTES = 72_000  # about 160 windows of 128 tokens
-CALIBRATION_BYTES = 96_000  # more than 128 windows of 128 tokens
+STORY_BYTES = 80_000  # drawn; at least 128 windows of 128 tokens are left
+MIXED_BYTES = 72_000
+PARALLEL_DOCUMENTS = 700  # at least 128 windows in every language
 
 
 def fill(texts, size):
@@ -28,40 +32,61 @@ def fill(texts, size):
 
 
 def statements(text):
-    return [s.strip() for s in text.split(".") if s.strip()]
+    return [s.strip() for s in re.split(r"[.\n]", text) if s.strip()]
+
+
+def held_out_statements():
+    """Every way in which an English document could give the answer to an item away, and the items' number."""
+    found = set()
+    for noun, condition in facts.HELD_OUT_OUTCOMES:
+        found |= {f"{condition} the {noun} {facts.outcome(noun, condition)}",
+                  world.object_question(noun, condition).split("\n")[0]}
+    for animal, attribute in facts.HELD_OUT_VALUES:
+        verb, value = world.lex.ATTRIBUTES[attribute][1], facts.value(animal, attribute)
+        found |= {f"the {animal} {verb} {value}", world.animal_question(animal, attribute).split("\n")[0]}
+    for action, patient in facts.HELD_OUT_GOALS:
+        found |= {world.goal_question(action, patient).split("\n")[0]}
+        found |= {"Answer: " + world.goal_answer(action, patient, tool) for tool in facts.TOOLS[action]}
+    for person, state in facts.HELD_OUT_STATES:
+        found |= {f"the {person} was {state}"}
+    count = sum(map(len, (facts.HELD_OUT_OUTCOMES, facts.HELD_OUT_VALUES, facts.HELD_OUT_GOALS, facts.HELD_OUT_STATES)))
+    return found, count
+
+
+def told(text):
+    """The statements of a text, and of its because-clauses the reason alone."""
+    for statement in statements(text):
+        yield statement
+        yield statement.rpartition(" because ")[2]
 
 
 def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     out.mkdir(parents=True, exist_ok=True)
     training = set(world.training_documents())
-    training_statements = {s for text in training for s in statements(text)}
+    mixed = fill(world.documents("calibration", 10_000), MIXED_BYTES)
+    parallel = list(world.parallel_documents("parallel", PARALLEL_DOCUMENTS))
+    print(f"calibration: {len(mixed)} documents of the training mixture, {len(parallel)} in each of six languages")
 
-    drawn = fill(world.documents("held-out", 10_000, "story", "en"), STORY_BYTES)
-    stories = [text for text in dict.fromkeys(drawn) if text not in training]
-    assert not training & set(stories)
-    seen = [s in training_statements for text in stories for s in statements(text)]
-    print(f"stories: {len(drawn)} drawn, {len(drawn) - len(stories)} dropped because training or the file has them; "
-          f"{len(stories)} left, {sum(seen)} of their {len(seen)} sentences occur in training")
+    drawn = list(dict.fromkeys(fill(world.documents("held-out", 10_000, "story", "en"), STORY_BYTES)))
+    seen = {s for text in training | set(mixed) | {text["en"] for text in parallel} for s in told(text)}
+    stories = [text for text in drawn if seen.isdisjoint(statements(text))]
+    print(f"stories: {len(drawn)} drawn, {len(stories)} have no sentence that occurs in another text")
 
-    calibration = fill(world.documents("calibration", 10_000), CALIBRATION_BYTES)
-    assert not set(calibration) & set(stories)
-    print(f"calibration: {len(calibration)} documents of the training mixture")
+    held_out, compositions = held_out_statements()
+    seen |= {s for text in stories for s in told(text)}
+    assert not held_out & seen, sorted(held_out & seen)[:3]
+    items = {name: make() for name, make in tasks.TASKS.items()}
+    for name, made in items.items():
+        assert len({json.dumps(tasks.requests(item)[0]) for item in made}) == len(made) >= 200
+        print(f"{name}: {len(made)} items")
+    assert sum(map(len, items.values())) == compositions
+    print(f"every item is about a composition of its own, and none of these {compositions} occurs in any text")
 
-    items = world.arc_items()
-    questions = {item["context"] for item in items}
-    assert len(questions) == len(items) >= 300
-    assert not any(text.split("\nAnswer:")[0] + "\nAnswer:" in questions for text in training | set(calibration))
-    facts = [f"{condition} the {noun} {world.outcome(noun, condition)}" for noun, condition in world.HELD_OUT_OUTCOMES]
-    facts += [f"the {animal} {world.lex.ATTRIBUTES[attribute][1]} {world.value(animal, attribute)}"
-              for animal, attribute in world.HELD_OUT_VALUES]
-    assert len(facts) == len(items)
-    everything = training_statements | {s for text in calibration + stories for s in statements(text)}
-    assert not everything & set(facts)
-    print(f"arc: {len(items)} items, each about a fact of its own that no text states")
-
-    lines = {"stories.txt": stories, "calibration.txt": calibration, "arc.jsonl": map(json.dumps, items)}
-    for name, texts in lines.items():
+    files = {"stories.txt": stories, "mixed.txt": mixed}
+    files |= {f"{language}.txt": [text[language] for text in parallel] for language in world.LANGUAGES}
+    files |= {f"{name}.jsonl": map(json.dumps, made) for name, made in items.items()}
+    for name, texts in files.items():
         # newline="": junk documents hold line ends of every kind, which must reach the file as they are.
         with open(out / name, "w", encoding="utf-8", newline="") as file:
             file.writelines(text + "\n" for text in texts)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Trains one miniature model on the generated world and writes it in Hugging Face layout.
 
-    train.py llama-gqa|opt [--out DIR] [--steps N] [--seed S] [--threads N]
+    train.py opt|llama|llama3|mistral|cohere [--out DIR] [--steps N] [--seed S] [--threads N]
 
-Needs torch, transformers and sentencepiece (versions in README.md). Everything printed also goes to OUT/train.log.
-The quantization program never needs this script: the weights it wrote are part of the repository.
+Needs torch, transformers, tokenizers and sentencepiece (versions in README.md). Products are computed in bfloat16,
+everything else in float32. Everything printed also goes to OUT/train.log. OUT/resume.pt holds the state of an
+unfinished training: the same command continues it, with the same result. The quantization program never needs this
+script: the weights it wrote are part of the repository.
 """
 import argparse
-import io
 import json
 import math
 import pathlib
@@ -15,74 +16,77 @@ import platform
 import time
 
 import sentencepiece
+import tokenizers
 import torch
 import transformers
 
+import families
+import tasks
+import vocabulary
 import world
+from chance import Draw
 
 HERE = pathlib.Path(__file__).resolve().parent
-SEQLEN, BATCH, VOCAB, PEAK_RATE, WARMUP = 128, 16, 1536, 3e-3, 100
-SHARED = dict(vocab_size=VOCAB, hidden_size=128, num_hidden_layers=3, num_attention_heads=4,
-              max_position_embeddings=SEQLEN, bos_token_id=1, eos_token_id=2, pad_token_id=2)
+SEQLEN, BATCH, PEAK_RATE, WARMUP, REPORT = families.POSITIONS, 16, 3e-3, 100, 250
 
 
-def new_model(family):
-    if family == "opt":
-        return transformers.OPTForCausalLM(transformers.OPTConfig(
-            **SHARED, ffn_dim=512, word_embed_proj_dim=128, activation_function="relu", dropout=0.0,
-            attention_dropout=0.0, layerdrop=0.0, init_std=0.04))
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        **SHARED, num_key_value_heads=2, intermediate_size=256, rms_norm_eps=1e-5, tie_word_embeddings=True,
-        initializer_range=0.04))
-
-
-def train_tokenizer(path):
-    """SentencePiece BPE with byte fallback and no normalisation; newline is the byte piece <0x0A>, as in Llama."""
-    model = io.BytesIO()
-    texts = (line for text in world.documents("tokenizer", 14_000) for line in text.split("\n"))
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts, model_writer=model, model_type="bpe", vocab_size=VOCAB, byte_fallback=True,
-        character_coverage=1.0, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        required_chars="".join(map(chr, range(33, 127))), num_threads=1, minloglevel=1)
-    path.write_bytes(model.getvalue())
-
-
-def token_stream(tokenizer, texts, draw):
-    """BOS, one or more texts, each ended by a newline; then BOS again ... Windows are cut from this stream."""
+def token_stream(encoder, texts, needed):
+    """BOS, one or more texts, each ended by a newline or (a quarter of the groups) a blank line; then BOS again ...
+    Windows are cut from this stream, so that text with and without BOS in front is familiar."""
+    draw = Draw("groups")
     ids, group = [], []
     for text in texts:
-        group.append(text + "\n")
+        group.append(text)
         if draw.chance(0.4):
-            ids += [tokenizer.bos_id()] + tokenizer.encode("".join(group))
+            end = "\n\n" if draw.chance(0.25) else "\n"
+            ids += [encoder.bos] + encoder.encode("".join(text + end for text in group))
             group = []
-    return torch.tensor(ids)
+            if len(ids) >= needed:
+                return torch.tensor(ids)
+    raise SystemExit(f"train.py: {needed} tokens needed, {len(ids)} there; raise TRAINING_DOCUMENTS in world.py")
 
 
-def perplexity(model, tokenizer, windows=60):
+def perplexity(model, encoder, windows=60):
     """English stories that training never saw, one after the other, cut into windows."""
     text = "\n".join(world.documents("held-out", 400, "story", "en"))
-    ids = torch.tensor([tokenizer.bos_id()] + tokenizer.encode(text))[:windows * SEQLEN].view(windows, SEQLEN)
+    ids = torch.tensor([encoder.bos] + encoder.encode(text))[:windows * SEQLEN].view(windows, SEQLEN)
     with torch.no_grad():
         logits = model(ids).logits[:, :-1]
     return math.exp(torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).item())
 
 
-def arc_accuracy(model, tokenizer):
-    """Share of items whose right option has the highest log-likelihood, and the same per character."""
-    plain = per_character = 0
-    items = world.arc_items()
-    for item in items:
-        context = [tokenizer.bos_id()] + tokenizer.encode(item["context"])
-        rows = [[tokenizer.bos_id()] + tokenizer.encode(item["context"] + " " + c) for c in item["choices"]]
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+def scores(model, rows, batch=64):
+    """rows: (ids, number of them that are context). The log-likelihood of the rest of every row."""
+    result = []
+    for begin in range(0, len(rows), batch):
+        part = rows[begin:begin + batch]
+        width = max(len(ids) for ids, _ in part)
+        ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in part])
         with torch.no_grad():
             log_p = model(ids).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-        scores = [log_p[i, len(context) - 1:len(row) - 1].sum().item() for i, row in enumerate(rows)]
-        normed = [s / len(c) for s, c in zip(scores, item["choices"])]
-        plain += scores.index(max(scores)) == item["gold"]
-        per_character += normed.index(max(normed)) == item["gold"]
-    return 100 * plain / len(items), 100 * per_character / len(items)
+        result += [log_p[i, context - 1:len(ids) - 1].sum().item() for i, (ids, context) in enumerate(part)]
+    return result
+
+
+def accuracy(model, encoder, items):
+    """Per cent of the items whose right choice has the highest log-likelihood."""
+    asked = [tasks.requests(item) for item in items]
+    rows = [([encoder.bos] + encoder.encode(context + end), 1 + len(encoder.encode(context)))
+            for requests, _ in asked for context, end in requests]
+    values = iter(scores(model, rows))
+    right = 0
+    for requests, gold in asked:
+        found = [next(values) for _ in requests]
+        right += found.index(max(found)) == gold
+    return 100 * right / len(items)
+
+
+def measure(model, encoder):
+    model.eval()
+    parts = [f"stories perplexity {perplexity(model, encoder):.3f}"]
+    parts += [f"{name} {accuracy(model, encoder, items()):.1f}" for name, items in tasks.TASKS.items()]
+    model.train()
+    return "  ".join(parts)
 
 
 def rate(step, steps):
@@ -93,73 +97,105 @@ def rate(step, steps):
     return PEAK_RATE * (1 - 0.95 * done)
 
 
+def new_optimizer(model):
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+                             lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+
+
+def train(model, encoder, rows, steps, resume, log):
+    """Rows of a batch come from far apart, so that one batch holds BATCH independent places of the stream."""
+    optimizer = new_optimizer(model)
+    first, before = 0, 0.0
+    if resume.exists():
+        state = torch.load(resume)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, before = state["step"], state["seconds"]
+        log(f"continued after step {first}")
+    start, total = time.monotonic() - before, 0.0
+    for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps)
+        batch = rows[:, step]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(batch).logits
+        last = torch.full((BATCH, 1), -100)  # nothing follows the last token: cross_entropy leaves it out
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1),
+                                                 torch.cat([batch[:, 1:], last], 1).flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        total += loss.item()
+        if (step + 1) % REPORT == 0:
+            seconds = time.monotonic() - start
+            log(f"step {step + 1:5d}  loss {total / REPORT:.4f}  {measure(model, encoder)}  {seconds:.0f} s")
+            total = 0.0
+            part = resume.with_suffix(".part")
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
+                        "seconds": seconds}, part)
+            part.replace(resume)
+
+
+def write_reference(directory, kind):
+    """reference.json: what transformers makes of the stored files, for the tests: ids of a text in every language with
+    its BOS, and the log-probability of each id after the first in the first window."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, use_fast=kind != "sentencepiece")
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    text = "\n".join(next(world.parallel_documents("reference", 1)).values())
+    ids = tokenizer(text)["input_ids"]
+    window = torch.tensor([ids[:SEQLEN]])
+    with torch.no_grad():
+        log_p = model(window).logits[0, :-1].log_softmax(-1).gather(1, window[0, 1:, None])[:, 0]
+    (directory / "reference.json").write_text(json.dumps(
+        {"text": text, "ids": ids, "log_p": [round(p, 6) for p in log_p.tolist()]}) + "\n")
+    return model
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", choices=("llama-gqa", "opt"))
+    parser.add_argument("family", choices=list(families.TOKENIZER))
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     out = args.out or HERE / "models" / args.family
     out.mkdir(parents=True, exist_ok=True)
-    log_file = open(out / "train.log", "w", encoding="utf-8")
-    start = time.monotonic()
+    resume = out / "resume.pt"
+    log_file = open(out / "train.log", "a" if resume.exists() else "w", encoding="utf-8")
 
     def log(line):
         print(line, flush=True)
         print(line, file=log_file, flush=True)
 
     torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)  # gradients of the softmax are full of them, and they are slow
     torch.manual_seed(args.seed)
-    log(f"{args.family}: {args.steps} steps of {BATCH} x {SEQLEN} tokens, seed {args.seed}, {args.threads} thread(s)")
-    log(f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"sentencepiece {sentencepiece.__version__}")
-    train_tokenizer(out / "tokenizer.model")
-    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
-    stream = token_stream(tokenizer, world.training_documents(), world.Draw("groups"))
+    kind = families.TOKENIZER[args.family]
+    if not resume.exists():
+        log(f"{args.family}: {args.steps} steps of {BATCH} x {SEQLEN} tokens, seed {args.seed}, "
+            f"{args.threads} thread(s)")
+        log(f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
+            f"tokenizers {tokenizers.__version__}, sentencepiece {sentencepiece.__version__}")
+        vocabulary.train(kind, out, SEQLEN)
+    encoder = vocabulary.Encoder(kind, out)
     needed = args.steps * BATCH * SEQLEN
-    log(f"{world.TRAINING_DOCUMENTS} documents, {len(stream)} tokens, {needed} of them used, each once")
-    if len(stream) < needed:
-        raise SystemExit(f"train.py: {needed} tokens needed, raise TRAINING_DOCUMENTS in world.py")
-    # Rows of a batch come from far apart, so that one batch holds BATCH independent places of the stream.
-    rows = stream[:needed].view(BATCH, args.steps, SEQLEN)
+    rows = token_stream(encoder, world.training_documents(), needed)[:needed].view(BATCH, args.steps, SEQLEN)
 
-    model = new_model(args.family).train()
-    log(f"{sum(p.numel() for p in model.parameters())} parameters")
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-                                  lr=PEAK_RATE, betas=(0.9, 0.95))
-    total = 0.0
-    for step in range(args.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, args.steps)
-        batch = rows[:, step]
-        loss = model(batch, labels=batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        total += loss.item()
-        if (step + 1) % 250 == 0:
-            acc, norm = arc_accuracy(model.eval(), tokenizer)
-            log(f"step {step + 1:5d}  loss {total / 250:.4f}  stories perplexity {perplexity(model, tokenizer):.3f}  "
-                f"arc acc {acc:.1f} acc_norm {norm:.1f}  {time.monotonic() - start:.0f} s")
-            total = 0.0
-            model.train()
+    model = families.new_model(args.family).train()
+    model.set_attn_implementation("eager")  # at 128 positions twice as fast as the fused kernel's backward pass
+    if not resume.exists():
+        log(f"{sum(p.numel() for p in model.parameters())} parameters, {needed} tokens, each used once")
+    train(model, encoder, rows, args.steps, resume, log)
 
-    model.eval().half().save_pretrained(out, safe_serialization=True)
+    model.half().save_pretrained(out, safe_serialization=True)
     (out / "generation_config.json").unlink(missing_ok=True)
-    (out / "tokenizer_config.json").write_text(json.dumps(
-        {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
-         "add_bos_token": True, "add_eos_token": False, "legacy": True, "clean_up_tokenization_spaces": False,
-         "model_max_length": SEQLEN}, indent=2) + "\n")
-    stored = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-    acc, norm = arc_accuracy(stored, tokenizer)
-    log(f"stored fp16 weights, computed in fp32: stories perplexity {perplexity(stored, tokenizer):.4f}  "
-        f"arc acc {acc:.2f} acc_norm {norm:.2f} of {len(world.arc_items())} items")
-    log(f"{time.monotonic() - start:.0f} s")
+    stored = write_reference(out, kind)
+    log(f"stored fp16 weights, computed in fp32: {measure(stored, encoder)}")
+    resume.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The report on a grid: see reproduce/report.py."""

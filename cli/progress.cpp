@@ -32,6 +32,7 @@ std::string duration(double seconds) {
 void install_interrupt_handler() {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
 }
 
 void stop_if_interrupted() {
@@ -61,6 +62,9 @@ void Progress::update(const std::string& what, std::int64_t done, std::int64_t t
   stop_if_interrupted();
   if (mode_ == ProgressMode::none) return;
   const auto now = Clock::now();
+  if (total != total_ || done < done_) start_ = last_ = now;  // other work: its own rate
+  done_ = done;
+  total_ = total;
   const bool last = done >= total;
   const auto interval = std::chrono::milliseconds(mode_ == ProgressMode::bar ? 100 : 5000);
   if (now - last_ < interval && !(last && last_ != start_)) return;  // short work shows nothing

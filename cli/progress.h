@@ -19,8 +19,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `what` is the current step ("layer 3/30 down_proj"), done of total units. Fails with exit 75 after SIGINT or
-  // SIGTERM: this is the safe boundary at which work stops, so that nothing half-written is left.
+  // `what` is the current step ("layer 3/30 down_proj"), done of total units. Fails with exit 75 after SIGINT,
+  // SIGTERM or SIGHUP: this is the safe boundary at which work stops, so that nothing half-written is left.
   void update(const std::string& what, std::int64_t done, std::int64_t total);
   void finish();
 
@@ -28,10 +28,12 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   ProgressMode mode_;
   Clock::time_point start_, last_;
+  std::int64_t done_ = 0, total_ = 0;
   bool open_ = false;
 };
 
-// SIGINT and SIGTERM ask the next Progress::update to stop; a second one ends the program at once.
+// SIGINT, SIGTERM and SIGHUP (unless it is ignored, as nohup does) ask the next Progress::update to stop; a second one
+// ends the program at once.
 void install_interrupt_handler();
 void stop_if_interrupted();
 

@@ -152,12 +152,15 @@ void run(const Options& o, const GlobalOptions& global, bool dtype_given) {
   fmt::print("{}{}: {} cells computed, {} there already", job.grid().name, job.shard_name(), tally.computed,
              tally.there);
   if (tally.missing > 0) fmt::print(", {} without their inputs", tally.missing);
-  if (tally.failed_before > 0) fmt::print(", {} that failed before (--retry tries them again)", tally.failed_before);
+  if (tally.failed_before > 0) fmt::print(", {} that failed before", tally.failed_before);
   if (!tally.failed.empty()) fmt::print(", {} failed", tally.failed.size());
   fmt::print("\n");
   if (!tally.failed.empty())
     fail(tally.first_failure, "run: {} of {} cells failed, the first is {}: {}", tally.failed.size(), job.mine().size(),
          tally.failed[0].first, tally.failed[0].second);
+  require(tally.failed_before == 0, Exit::numerics,
+          "run: {} cells failed before and were not tried again; `ptq status` says why, --retry tries them",
+          tally.failed_before);
 }
 
 }  // namespace

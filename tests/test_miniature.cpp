@@ -104,7 +104,7 @@ TEST(Miniature, ArchitecturesOfFiveFamilies) {
 // The seeds of OPT differ in their weights alone.
 TEST(Miniature, SeedsShareATokenizer) {
   const fs::path directory = sources / "reproduce" / "miniature" / "models";
-  for (const char* seed : {"opt-seed2", "opt-seed3"}) {
+  for (const char* seed : {"opt-seed2", "opt-seed3", "opt-seed4"}) {
     for (const char* file : {"tokenizer.json", "config.json"})
       EXPECT_EQ(read_file(directory / seed / file, "model"), read_file(directory / "opt" / file, "model")) << seed;
     EXPECT_NE(read_file(directory / seed / "model.safetensors", "model"),

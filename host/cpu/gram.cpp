@@ -19,7 +19,9 @@ template <class T>
 void pack(const T* x, std::int64_t ldx, std::int64_t count, std::int64_t width, float* to) {
   for (std::int64_t t = 0; t < count; ++t) simd::to_floats(x + t * ldx, to + t * tile, width);
 }
-void pack(const bf16* x, std::int64_t ldx, std::int64_t count, std::int64_t width, simd::bf16_pair* to) {
+// Unused where the processor has no products of such pairs.
+[[maybe_unused]] void pack(const bf16* x, std::int64_t ldx, std::int64_t count, std::int64_t width,
+                           simd::bf16_pair* to) {
   for (std::int64_t t = 0; t < count; t += 2) {
     const bf16* next = t + 1 < count ? x + (t + 1) * ldx : nullptr;
     for (std::int64_t i = 0; i < width; ++i) to[t / 2 * tile + i] = {x[t * ldx + i], next ? next[i] : bf16{0}};

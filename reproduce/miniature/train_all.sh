@@ -11,7 +11,7 @@ out=${OUT:-$here/models}
 # Keep freed memory rather than ask for fresh pages in every step: the logits alone are 12 MB.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_TOP_PAD_=200000000
 names=("$@")
-((${#names[@]})) || names=(opt llama llama3 mistral cohere opt-seed2 opt-seed3)
+((${#names[@]})) || names=(opt llama llama3 mistral cohere opt-seed2 opt-seed3 opt-seed4)
 for name in "${names[@]}"; do
   if grep -qs '^stored fp16 weights' "$out/$name/train.log"; then
     echo "$name: finished"

@@ -55,12 +55,7 @@ Json kept_metric(const fs::path& file) {
 }
 
 void keep_metric(const fs::path& file, const Json& value) {
-  try {
-    write_file(file, canonical_json({{"sha256", sha256_hex(canonical_json(value))}, {"value", value}}) + "\n");
-  } catch (const Error&) {
-    // Another process that computes the same cell has finished it, and cleared the directory.
-    if (present(file.parent_path())) throw;
-  }
+  write_file(file, canonical_json({{"sha256", sha256_hex(canonical_json(value))}, {"value", value}}) + "\n");
 }
 
 }  // namespace
@@ -110,14 +105,14 @@ QuantizeReport CellRunner::remove(const GridCell& cell, ModelSession& model, con
   return report;
 }
 
-CellRunner::Quantized CellRunner::quantize(const GridCell& cell, ModelSession& model, const std::string& id) {
+CellRunner::Quantized CellRunner::quantize(const GridCell& cell, ModelSession& model, PartialCell& partial) {
   const GridMethod& method = grid_.method.at(*cell.method);
   if (method.treatment == Treatment::full_precision) return {model.files(), {}};
   const bool original = method.treatment == Treatment::remove_injected;
   const auto& source = original ? model.before_injection() : model.files();
   const ModelFiles& files = *source;
   const auto overlay = std::make_shared<TensorOverlay>(source);
-  LayerFiles layers(store_.partial_path(id), options_.layer_seconds, *overlay);
+  LayerFiles layers(partial, options_.layer_seconds, *overlay);
   const bool quantizes = method.treatment == Treatment::quantize;
   const DType floats = float_type(ExportFormat::fake, model.compute());
   const DType linears = quantizes ? linear_type(method.spec, floats) : floats;
@@ -141,7 +136,7 @@ CellRunner::Quantized CellRunner::quantize(const GridCell& cell, ModelSession& m
   return result;
 }
 
-Json CellRunner::evaluate(const GridCell& cell, ModelSession& model, const Quantized& quantized, const std::string& id,
+Json CellRunner::evaluate(const GridCell& cell, ModelSession& model, const Quantized& quantized, PartialCell& partial,
                           Json& seconds) {
   const double start = steady_seconds();
   Transformer& network = model.network(quantized.files, grid_.method.at(*cell.method).products);
@@ -151,13 +146,12 @@ Json CellRunner::evaluate(const GridCell& cell, ModelSession& model, const Quant
   seconds["load"] = steady_seconds() - start;
 
   // Measured one by one where the layers of this cell were worth keeping.
-  const fs::path partial = store_.partial_path(id);
-  const bool keep = present(partial);
+  const bool keep = partial.use_existing();
   Json metrics = Json::object();
   for (const std::size_t m : cell.metrics) {
     const GridMetric& metric = grid_.metrics[m];
     const Range range(ops_, "{}", metric.name);
-    const fs::path file = metric_file(partial, metric.name);
+    const fs::path file = metric_file(partial.directory(), metric.name);
     const double begin = steady_seconds();
     Json value = keep ? kept_metric(file) : Json();
     if (value.is_null()) {
@@ -197,12 +191,13 @@ CellResult CellRunner::compute(const GridCell& cell, const CellInputs& inputs) {
   if (cell.study) {
     result.study = study(cell, model, id, seconds);
   } else {
-    const Quantized quantized = quantize(cell, model, id);
+    PartialCell partial(store_.partial_path(id));
+    const Quantized quantized = quantize(cell, model, partial);
     if (!quantized.report.linears.empty()) {
       result.health = health_json(quantized.report);
       seconds["quantize"] = to_json(quantized.report.seconds);
     }
-    result.metrics = evaluate(cell, model, quantized, id, seconds);
+    result.metrics = evaluate(cell, model, quantized, partial, seconds);
   }
   if (cell.set) result.calibration = manifest_json(inputs_.windows(cell.model, *cell.set).calibration.manifest);
   seconds["total"] = steady_seconds() - start;

@@ -4,6 +4,7 @@
 
 #include "eval/grid_inputs.h"
 #include "eval/model_session.h"
+#include "eval/partial_cell.h"
 #include "eval/store.h"
 #include "quant/activation_ranges.h"
 #include "quant/quantize.h"
@@ -39,9 +40,9 @@ class CellRunner {
 
   ModelSession& session(std::size_t model, DType compute);
   ModelRanges& ranges_of(const GridCell& cell);
-  Quantized quantize(const GridCell& cell, ModelSession& model, const std::string& id);
+  Quantized quantize(const GridCell& cell, ModelSession& model, PartialCell& partial);
   QuantizeReport remove(const GridCell& cell, ModelSession& model, const QuantSink& sink);
-  nlohmann::json evaluate(const GridCell& cell, ModelSession& model, const Quantized& quantized, const std::string& id,
+  nlohmann::json evaluate(const GridCell& cell, ModelSession& model, const Quantized& quantized, PartialCell& partial,
                           nlohmann::json& seconds);
   nlohmann::json study(const GridCell& cell, ModelSession& model, const std::string& id, nlohmann::json& seconds);
 

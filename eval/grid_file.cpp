@@ -3,10 +3,9 @@
 #include "data/near_names.h"
 #include "eval/grid_cells.h"
 #include "eval/grid_items.h"
+#include "eval/toml.h"
 #include "host/files.h"
 #include "host/printable.h"
-
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <array>

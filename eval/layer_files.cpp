@@ -1,10 +1,7 @@
 #include "eval/layer_files.h"
 
 #include "data/corpora.h"
-#include "eval/store.h"
 #include "host/files.h"
-
-#include <limits>
 
 namespace ptq {
 
@@ -71,8 +68,12 @@ QuantizeReport report_of(const Json& json) {
 
 }  // namespace
 
-LayerFiles::LayerFiles(fs::path directory, double seconds, TensorOverlay& overlay)
-    : directory_(std::move(directory)), seconds_(seconds), last_(steady_seconds()), overlay_(overlay) {}
+LayerFiles::LayerFiles(PartialCell& partial, double seconds, TensorOverlay& overlay)
+    : partial_(partial),
+      directory_(partial.directory()),
+      seconds_(seconds),
+      last_(steady_seconds()),
+      overlay_(overlay) {}
 
 void LayerFiles::put(const std::string& name, const Tensor& value) {
   overlay_.put(name, value);
@@ -80,7 +81,7 @@ void LayerFiles::put(const std::string& name, const Tensor& value) {
 }
 
 std::optional<LayerState> LayerFiles::restore() {
-  if (!present(directory_ / state_name)) return std::nullopt;
+  if (!partial_.use_existing() || !present(directory_ / state_name)) return std::nullopt;
   try {
     const Json whole = read_json(directory_ / state_name, "state of a cell");
     const Json& json = whole.at("state");
@@ -106,18 +107,7 @@ std::optional<LayerState> LayerFiles::restore() {
 }
 
 void LayerFiles::save(int layers, std::span<const Stream> streams, Ops& ops, const QuantizeReport& report) {
-  if (steady_seconds() - last_ < seconds_) return;
-  Store::make_parent(directory_ / state_name);
-  try {
-    write(layers, streams, ops, report);
-  } catch (const Error&) {
-    // Another process that computes the same cell has finished it, and cleared the directory.
-    if (present(directory_)) throw;
-    seconds_ = std::numeric_limits<double>::infinity();
-  }
-}
-
-void LayerFiles::write(int layers, std::span<const Stream> streams, Ops& ops, const QuantizeReport& report) {
+  if (steady_seconds() - last_ < seconds_ || !partial_.use()) return;
   const std::string changed = fmt::format("layers-{}-{}.safetensors", kept_, layers);
   const std::string hidden = fmt::format("hidden-{}.safetensors", layers);
   write_safetensors(directory_ / changed, pending_);

@@ -5,6 +5,7 @@
 //                            "sha256" of the state: written last, so that it names whole files
 #pragma once
 
+#include "eval/partial_cell.h"
 #include "model/overlay.h"
 #include "quant/layer_checkpoint.h"
 
@@ -17,9 +18,9 @@ namespace ptq {
 
 class LayerFiles final : public LayerCheckpoint {
  public:
-  // Keeps at most every `seconds`. What is restored or kept goes into the overlay as files; what `put` brings since the
-  // last time stays in memory.
-  LayerFiles(std::filesystem::path directory, double seconds, TensorOverlay& overlay);
+  // Keeps at most every `seconds`, and nothing if another process uses the directory. What is restored or kept goes into
+  // the overlay as files; what `put` brings since the last time stays in memory. The references must outlive this.
+  LayerFiles(PartialCell& partial, double seconds, TensorOverlay& overlay);
 
   void put(const std::string& name, const Tensor& value);  // a changed tensor
 
@@ -29,9 +30,8 @@ class LayerFiles final : public LayerCheckpoint {
   void save(int layers, std::span<const Stream> streams, Ops& ops, const QuantizeReport& report) override;
 
  private:
-  void write(int layers, std::span<const Stream> streams, Ops& ops, const QuantizeReport& report);
-
-  std::filesystem::path directory_;
+  PartialCell& partial_;
+  const std::filesystem::path& directory_;
   double seconds_, last_;
   TensorOverlay& overlay_;
   std::map<std::string, Tensor> pending_;

@@ -2,6 +2,7 @@
 
 #include "data/corpora.h"
 #include "eval/cell.h"
+#include "eval/partial_cell.h"
 #include "host/error.h"
 #include "host/files.h"
 #include "host/output_file.h"
@@ -166,11 +167,7 @@ void Store::record_failure(const Json& identity, const Failure& failure) const {
   drop_partial(id);
 }
 
-void Store::drop_partial(const std::string& id) const {
-  std::error_code ignored;
-  const fs::path partial = partial_path(id);
-  if (present(partial)) fs::remove_all(partial, ignored);
-}
+void Store::drop_partial(const std::string& id) const { PartialCell(partial_path(id)).drop(); }
 
 void Store::forget_failure(const std::string& id) const {
   std::error_code ignored;
@@ -181,6 +178,7 @@ void Store::remove_leftovers() const {
   std::error_code error;
   for (fs::recursive_directory_iterator entry(directory_, error), end; !error && entry != end; entry.increment(error))
     remove_if_leftover(entry->path());
+  remove_dropped(directory_ / "partial");
 }
 
 }  // namespace ptq

@@ -4,7 +4,7 @@
 //   DIR/ab/abcdef....safetensors   arrays of an activation study; its result holds their digest and is written after
 //   DIR/failed/ab/abcdef....json   why a cell could not be computed: it is not tried again unless asked for
 //   DIR/inputs/                digests of models and sets, so that they are not computed again (eval/input_digests.h)
-//   DIR/partial/ID/            layers of a large cell in progress (eval/layer_files.h)
+//   DIR/partial/ID/            layers of a large cell in progress (eval/layer_files.h), of one process at a time
 //   DIR/aside/                 files that were not what their name said
 // Any number of processes may work on one store; two that compute one cell write the same file twice.
 #pragma once

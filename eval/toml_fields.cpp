@@ -1,10 +1,9 @@
 #include "eval/toml_fields.h"
 
 #include "data/near_names.h"
+#include "eval/toml.h"
 #include "host/error.h"
 #include "host/printable.h"
-
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <cmath>

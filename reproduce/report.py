@@ -5,11 +5,12 @@
 
 Reads what `ptq collect` gathers from the store, and the arrays of activation studies. Writes OUT/index.html (one
 self-contained page), OUT/figures/*.png and *.pdf, claims.json, figures.csv and results.csv. Missing cells are gaps, not
-errors. Equal results give equal files; a report that is up to date is left alone (unless for --markdown). The grid's [report] table says which
-model, method and set plays which role, and the margins of the tests: reproduce/report/options.py documents it.
+errors. Equal results give equal files; a report that is up to date is left alone (unless for --markdown). The grid's
+[report] table says which model, method and set plays which role, and the margins of the tests:
+reproduce/report/options.py documents it.
 """
+
 import argparse
-import os
 import pathlib
 import shutil
 import sys
@@ -17,11 +18,13 @@ import sys
 from report import output
 from report.activation_claims import activation_claims
 from report.causal import causal_claims
-from report.claims import Judge, quality_claims
+from report.claims import quality_claims
 from report.dead_claims import dead_claim
 from report.document import to_html, to_markdown
+from report.judge import Judge
 from report.measures import Measures
-from report.options import OptionError, read_options
+from report.option_reader import OptionError
+from report.options import read_options
 from report.page import Page
 from report.store import Results, StoreError, collect
 
@@ -78,8 +81,9 @@ def main():
     args = arguments()
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        grid, cells, inputs = collect(args.ptq, args.grid, args.store, args.out / "results.csv", args.models, args.data,
-                                      args.device)
+        grid, cells, inputs = collect(
+            args.ptq, args.grid, args.store, args.out / "results.csv", args.models, args.data, args.device
+        )
         if not args.markdown and output.up_to_date(args.out, inputs):
             print(f"{args.out}/index.html is up to date")
             return 0
@@ -101,5 +105,4 @@ def main():
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     sys.exit(main())

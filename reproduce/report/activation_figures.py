@@ -1,9 +1,10 @@
 """Figures 10 to 13 and the kinds of appendices D and E: histograms and patterns of activations.
 
 Histogram: density of all outputs of a module type near 0, mean over layers. Pattern: means of every channel in every
-layer; means between the 1st and 99th percentile of the model's module become 0; what is left is max-pooled (positive) and
-min-pooled (negative) over neighbouring channels to 128 blocks, or to the width if that is smaller.
+layer; means between the 1st and 99th percentile of the model's module become 0; what is left is max-pooled (positive)
+and min-pooled (negative) over neighbouring channels to 128 blocks, or to the width if that is smaller.
 """
+
 import itertools
 
 import numpy as np
@@ -33,8 +34,10 @@ def pattern(means):
     kept = np.where((means < low) | (means > high), means, 0.0)
     blocks = min(BLOCKS, means.shape[1])
     starts = np.arange(blocks) * means.shape[1] // blocks
-    return (np.maximum.reduceat(np.maximum(kept, 0.0), starts, axis=1),
-            np.minimum.reduceat(np.minimum(kept, 0.0), starts, axis=1))
+    return (
+        np.maximum.reduceat(np.maximum(kept, 0.0), starts, axis=1),
+        np.minimum.reduceat(np.minimum(kept, 0.0), starts, axis=1),
+    )
 
 
 class ActivationFigures:
@@ -48,12 +51,15 @@ class ActivationFigures:
 
     def two_languages(self):
         """A Latin and a non-Latin language, English and Mandarin where the grid has them, that have studies."""
+
         def first(names, wanted):
             there = [s for s in names if any(self.results.study(m, s) for m in self.models)]
             ranked = [s for w in wanted for s in there if self.options.label(s).startswith(w)]
             return (ranked or there or [None])[0]
 
-        return [s for s in (first(self.options.latin(), ("eng", "en")), first(self.options.non_latin(), ("zho", "zh"))) if s]
+        return [
+            s for s in (first(self.options.latin(), ("eng", "en")), first(self.options.non_latin(), ("zho", "zh"))) if s
+        ]
 
     # ---- histograms ----
 
@@ -89,17 +95,21 @@ class ActivationFigures:
     def curve(self, axis, cell, module, color, line):
         edge, bins = cell.study["range"], cell.study["bins"]
         values, _ = density(self.results.study_arrays(cell)[f"{module}.counts"], 2 * edge / bins)
-        axis.stairs(values, np.linspace(-edge, edge, bins + 1), linewidth=1.2, linestyle=line, baseline=None, color=color)
+        axis.stairs(
+            values, np.linspace(-edge, edge, bins + 1), linewidth=1.2, linestyle=line, baseline=None, color=color
+        )
         axis.set_xlim(-edge, edge)
 
     # ---- patterns ----
 
     def patterns(self, stem, studies):
-        """A row for each (label, cell): positive and negative parts of both modules, one colour scale a module. Placed by
-        hand: laying out so many axes automatically takes seconds."""
+        """A row for each (label, cell): positive and negative parts of both modules, one colour scale a module.
+        Placed by hand: laying out so many axes automatically takes seconds."""
         height = 1.9 * len(studies) + 1.7
         figure, axes = plt.subplots(len(studies), 4, figsize=(12.0, height), squeeze=False, layout="none")
-        figure.subplots_adjust(left=0.05, right=0.985, top=1 - 0.6 / height, bottom=1.0 / height, wspace=0.12, hspace=0.42)
+        figure.subplots_adjust(
+            left=0.05, right=0.985, top=1 - 0.6 / height, bottom=1.0 / height, wspace=0.12, hspace=0.42
+        )
         for column, (module, title) in enumerate(MODULES.items()):
             maps = [pattern(self.results.study_arrays(cell)[f"{module}.mean"]) for _, cell in studies]
             sizes = np.abs(np.concatenate([m[m != 0] for pair in maps for m in pair] or [np.ones(1)]))
@@ -124,14 +134,21 @@ class ActivationFigures:
         axis.tick_params(labelsize=8)
         for side in ("top", "right"):
             axis.spines[side].set_visible(True)
-        return axis.imshow(np.ma.masked_equal(np.abs(values), 0.0), norm=norm, cmap=colors, aspect="auto",
-                           interpolation="nearest", extent=(0, values.shape[1], values.shape[0] - 0.5, -0.5))
+        return axis.imshow(
+            np.ma.masked_equal(np.abs(values), 0.0),
+            norm=norm,
+            cmap=colors,
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, values.shape[1], values.shape[0] - 0.5, -0.5),
+        )
 
     def scale(self, figure, axis, shown, height):
         """A colour bar below a column."""
         box = axis.get_position()
-        bar = figure.colorbar(shown, cax=figure.add_axes([box.x0, 0.38 / height, box.width, 0.12 / height]),
-                              orientation="horizontal")
+        bar = figure.colorbar(
+            shown, cax=figure.add_axes([box.x0, 0.38 / height, box.width, 0.12 / height]), orientation="horizontal"
+        )
         bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         bar.ax.xaxis.set_minor_formatter(NullFormatter())
@@ -145,8 +162,11 @@ class ActivationFigures:
         if not sets or not self.histograms("figure10", self.models, sets):
             return "no activation study of a language"
         missing = [m for m in self.models if not self.studies(m, sets)]
-        return ("figure10", f"Figure {number}: histograms of activations",
-                text + (f"No data: {', '.join(missing)}." if missing else "All models of the grid."))
+        return (
+            "figure10",
+            f"Figure {number}: histograms of activations",
+            text + (f"No data: {', '.join(missing)}." if missing else "All models of the grid."),
+        )
 
     def pattern_figure(self, number, models):
         """Figures 11 to 13: two models on the Latin-script language."""
@@ -155,20 +175,31 @@ class ActivationFigures:
         if not studies:
             return "no activation study of a language" if models else "the grid has fewer models than the paper"
         self.patterns(f"figure{number}", studies)
-        return (f"figure{number}", f"Figure {number}: channel means beyond the 1st and 99th percentile",
-                ", ".join(label for label, _ in studies) + ". Outputs, pooled; colour: |mean|, one scale for each module; white: nothing beyond the "
-                "percentiles.")
+        missing = [m for m in models if not self.studies(m, sets)]
+        return (
+            f"figure{number}",
+            f"Figure {number}: channel means beyond the 1st and 99th percentile",
+            ", ".join(label for label, _ in studies)
+            + ". Outputs, pooled; colour: |mean|, one scale for each module; white: nothing beyond the percentiles."
+            + (f" No data: {', '.join(missing)}." if missing else ""),
+        )
 
     def appendix_d(self, model):
         """[(stem, title, caption)]: all studies of a model, six to a figure."""
-        studies = [(f"{model}, {self.options.label(s)}", cell)
-                   for s, cell in self.studies(model, list(self.results.grid.sets))]
+        studies = [
+            (f"{model}, {self.options.label(s)}", cell) for s, cell in self.studies(model, list(self.results.grid.sets))
+        ]
         made = []
         for first in range(0, len(studies), ROWS):
             stem = f"appendixD-{self.models.index(model) + 1}-{first // ROWS + 1}"
-            self.patterns(stem, studies[first:first + ROWS])
-            made.append((stem, f"Appendix D: {model}, part {first // ROWS + 1}",
-                         "Channel means beyond the 1st and 99th percentile, by calibration set; colour: |mean|."))
+            self.patterns(stem, studies[first : first + ROWS])
+            made.append(
+                (
+                    stem,
+                    f"Appendix D: {model}, part {first // ROWS + 1}",
+                    "Channel means beyond the 1st and 99th percentile, by calibration set; colour: |mean|.",
+                )
+            )
         return made
 
     def appendix_e(self):
@@ -177,6 +208,6 @@ class ActivationFigures:
         made = []
         for first in range(0, len(sets), 4):
             stem = f"appendixE-{first // 4 + 1}"
-            self.histograms(stem, self.models[:CURVES], sets[first:first + 4])
+            self.histograms(stem, self.models[:CURVES], sets[first : first + 4])
             made.append((stem, f"Appendix E, part {first // 4 + 1}", "Histograms as in figure 10, by calibration set."))
         return made

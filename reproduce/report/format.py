@@ -1,8 +1,9 @@
 """Numbers as texts."""
+
 import math
 
 
-def shown(value, scale, signed=True):
+def shown(value, scale):
     """An effect of verdicts.Row: "ratio" is exponentiated, "points" are hundredths, "share" is per cent."""
     if math.isnan(value):
         return "-"
@@ -11,7 +12,7 @@ def shown(value, scale, signed=True):
     if scale == "ratio":
         return ratio(math.exp(value) if value < 700 else math.inf)
     if scale == "points":
-        return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+        return f"{100 * value:+.1f}"
     return f"{100 * value:.0f} %" if scale == "share" else f"{value:.2f}"
 
 
@@ -19,8 +20,20 @@ def plain(value, scale):
     """The same for a sentence: a ratio near 1 as per cent."""
     if scale == "ratio":
         percent = 100 * math.expm1(min(value, 700))
-        return f"{percent:+.2f} %" if abs(percent) < 10 else f"{percent:+.0f} %" if percent < 100 else f"x{ratio(math.exp(value))}"
+        if percent >= 100:
+            return f"x{ratio(math.exp(min(value, 700)))}"
+        text = f"{percent:+.2f} %" if abs(percent) < 10 else f"{percent:+.0f} %"
+        return "0.00 %" if text == "-0.00 %" else text
     return shown(value, scale) + (" points" if scale == "points" else "")
+
+
+def size(value, scale):
+    """A margin or a noise floor: per cent, points, or as it is."""
+    return (
+        f"{100 * math.expm1(value):.2f} %"
+        if scale == "ratio"
+        else f"{100 * value:.1f}" if scale == "points" else f"{value:.2f}"
+    )
 
 
 def ratio(value):

@@ -25,22 +25,30 @@ the tests, which are to be stated before a grid is computed. ptq itself only pas
     dead_pairs = [["GPTQ W4", "GPTQ W4, dead rtn"]]  the same method deleting and rounding dead columns; default: the
                                         methods of the grid that differ in nothing else
     perturbed = { "GPTQ W4" = ["GPTQ W4 perturbed"] }  a method and the same with a perturbation of rounding's size
+    spread_sets = ["c4"]                sets whose draws tell how far draws of a set would differ that has only one;
+                                        default: all that have several
     draw_spread = { perplexity = 0.003, accuracy = 0.005 }  assumed standard deviation between calibration draws (of
                                         log perplexity, of an accuracy), for methods of which no set has two draws
     spread_order = ["OPT", "Llama"]     F6: models from the widest activations to the narrowest
     narrowest = "Mistral"               F6, F7: the model with the narrowest activations and smallest channel means
 """
-import dataclasses
-import difflib
 
-KINDS = {"gptq": "gptq", "awq": "awq", "smoothquant": "smoothquant", "naive": "w8a8", "full_precision": "full-precision",
-         "rtn": "rtn", "deletion": "remove-dead", "removal": "remove-injected"}
+import dataclasses
+
+from report.option_reader import OptionError, Reader
+
+KINDS = {
+    "gptq": "gptq",
+    "awq": "awq",
+    "smoothquant": "smoothquant",
+    "naive": "w8a8",
+    "full_precision": "full-precision",
+    "rtn": "rtn",
+    "deletion": "remove-dead",
+    "removal": "remove-injected",
+}
 ROLES = ("gptq", "awq", "smoothquant", "naive")
 LATIN = ("Latn", "Latin")
-
-
-class OptionError(Exception):
-    """Something in [report] that cannot be: "key: what"."""
 
 
 @dataclasses.dataclass
@@ -54,22 +62,23 @@ class Options:
     confidence: float
     old: list
     modern: list
-    seeds: dict                # model -> models
-    methods: dict              # role of KINDS -> name or None
+    seeds: dict  # model -> models
+    methods: dict  # role of KINDS -> name or None
     further: list
     baseline: str
-    nonsense: str              # or None
-    content: dict              # set -> metric
-    languages: dict            # set -> script
+    nonsense: str  # or None
+    content: dict  # set -> metric
+    languages: dict  # set -> script
     figure_languages: list
-    perplexity: str            # or None
+    perplexity: str  # or None
     tasks: list
-    accuracy: dict             # metric -> acc or acc_norm
-    dead_pairs: list           # (zero, rtn)
-    perturbed: dict            # method -> methods
+    accuracy: dict  # metric -> acc or acc_norm
+    dead_pairs: list  # (zero, rtn)
+    perturbed: dict  # method -> methods
+    spread_sets: list  # empty: all
     draw_spread: dict
     spread_order: list
-    narrowest: str             # or None
+    narrowest: str  # or None
 
     def label(self, set_name):
         """A set's name as figures show it: without what all names of languages begin with."""
@@ -82,92 +91,63 @@ class Options:
         return [s for s, script in self.languages.items() if script not in LATIN]
 
 
-class Reader:
-    """Typed access to the table; every complaint names the key."""
-
-    def __init__(self, table, grid):
-        self.table, self.known = dict(table), {
-            "model": [m for m in grid.models], "method": [m for m in grid.methods], "set": list(grid.sets),
-            "metric": [m for m in grid.metrics]}
-
-    def take(self, key, default, types, what):
-        value = self.table.pop(key, default)
-        if value is not default and (not isinstance(value, types) or isinstance(value, bool)):
-            raise OptionError(f"{key}: must be {what}")
-        return value
-
-    def number(self, key, default):
-        value = self.take(key, default, (int, float), "a number")
-        if not 0.0 < value < 1.0:
-            raise OptionError(f"{key}: {value} is not between 0 and 1")
-        return float(value)
-
-    def text(self, key, default):
-        return self.take(key, default, str, "a text")
-
-    def name(self, key, kind, default=None):
-        value = self.text(key, default)
-        return value if value is None else self.check(key, kind, value)
-
-    def names(self, key, kind, default=()):
-        return self.names_in(key, kind, self.take(key, default, list, f"a list of {kind}s"))
-
-    def names_in(self, key, kind, values):
-        if not isinstance(values, (list, tuple)):
-            raise OptionError(f"{key}: must hold lists of {kind}s")
-        return [self.check(key, kind, v) for v in values]
-
-    def mapping(self, key):
-        return self.take(key, {}, dict, "a table")
-
-    def check(self, key, kind, value):
-        if isinstance(value, str) and value in self.known[kind]:
-            return value
-        near = difflib.get_close_matches(str(value), self.known[kind], 1, 0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(self.known[kind][:8])}"
-        raise OptionError(f"{key}: '{value}' is not a {kind} of this grid; {hint}")
-
-    def finish(self):
-        for key in self.table:
-            near = difflib.get_close_matches(key, list(Options.__dataclass_fields__) + list(ROLES), 1)
-            raise OptionError(f"{key}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-
-
 def read_options(table, grid):
     """Options from the [report] table (a dict) of a store.Grid. OptionError names the key."""
     r = Reader(table, grid)
-    methods = {role: r.name(role, "method", first_of_kind(grid, kind)) for role, kind in KINDS.items()
-               if role in ROLES}
+    methods = {role: r.name(role, "method", first_of_kind(grid, kind)) for role, kind in KINDS.items() if role in ROLES}
     methods.update({role: first_of_kind(grid, kind) for role, kind in KINDS.items() if role not in ROLES})
     seeds = {r.check("seeds", "model", m): r.names_in("seeds", "model", v) for m, v in r.mapping("seeds").items()}
     repeats = [m for models in seeds.values() for m in models]
     old = r.names("old", "model")
     clean = [m for m, about in grid.models.items() if "inject" not in about]
-    perturbed = {r.check("perturbed", "method", m): r.names_in("perturbed", "method", v)
-                 for m, v in r.mapping("perturbed").items()}
+    perturbed = {
+        r.check("perturbed", "method", m): r.names_in("perturbed", "method", v)
+        for m, v in r.mapping("perturbed").items()
+    }
     dead_pairs = read_pairs(r, grid)
     taken = {*methods.values(), *(m for v in perturbed.values() for m in v), *(rtn for _, rtn in dead_pairs)}
     languages = read_languages(r, grid)
     choices = [m for m, about in grid.metrics.items() if about["kind"] == "choice"]
     texts = [m for m, about in grid.metrics.items() if about["kind"] == "perplexity"]
     options = Options(
-        scale=r.text("scale", grid.name), caveat=r.text("caveat", ""),
-        perplexity_margin=r.number("perplexity_margin", 0.01), accuracy_margin=r.number("accuracy_margin", 0.02),
-        width_margin=r.number("width_margin", 0.05), dead_share=r.number("dead_share", 0.5),
-        confidence=r.number("confidence", 0.95), old=old,
-        modern=r.names("modern", "model", [m for m in clean if m not in old and m not in repeats]), seeds=seeds,
+        scale=r.text("scale", grid.name),
+        caveat=r.text("caveat", ""),
+        perplexity_margin=r.number("perplexity_margin", 0.01),
+        accuracy_margin=r.number("accuracy_margin", 0.02),
+        width_margin=r.number("width_margin", 0.05),
+        dead_share=r.number("dead_share", 0.5),
+        confidence=r.number("confidence", 0.95),
+        old=old,
+        modern=r.names("modern", "model", [m for m in clean if m not in old and m not in repeats]),
+        seeds=seeds,
         methods=methods,
-        further=r.names("further", "method", [m for m, about in grid.methods.items() if m not in taken and
-                                              about["method"] in ("gptq", "awq", "smoothquant")]),
+        further=r.names(
+            "further",
+            "method",
+            [
+                m
+                for m, about in grid.methods.items()
+                if m not in taken and about["method"] in ("gptq", "awq", "smoothquant")
+            ],
+        ),
         baseline=grid.baseline,
         nonsense=r.name("nonsense", "set", "nonsense" if "nonsense" in grid.sets else None),
-        content={r.check("content", "set", s): r.check("content", "metric", m) for s, m in r.mapping("content").items()},
-        languages=languages, figure_languages=r.names("figure_languages", "set", list(languages)),
+        content={
+            r.check("content", "set", s): r.check("content", "metric", m) for s, m in r.mapping("content").items()
+        },
+        languages=languages,
+        figure_languages=r.names("figure_languages", "set", list(languages)),
         perplexity=r.name("perplexity", "metric", texts[0] if texts else None),
-        tasks=r.names("tasks", "metric", choices), accuracy=read_accuracy(r), dead_pairs=dead_pairs,
-        perturbed=perturbed, draw_spread=read_spread(r), spread_order=r.names("spread_order", "model"),
-        narrowest=r.name("narrowest", "model"))
-    r.finish()
+        tasks=r.names("tasks", "metric", choices),
+        accuracy=read_accuracy(r),
+        dead_pairs=dead_pairs,
+        perturbed=perturbed,
+        spread_sets=r.names("spread_sets", "set"),
+        draw_spread=read_spread(r),
+        spread_order=r.names("spread_order", "model"),
+        narrowest=r.name("narrowest", "model"),
+    )
+    r.finish([*Options.__dataclass_fields__, *ROLES])
     return options
 
 
@@ -179,8 +159,12 @@ def read_pairs(reader, grid):
     def rest(about):
         return {k: v for k, v in about.items() if k not in ("name", "dead")}
 
-    found = [(a, b) for a, x in grid.methods.items() for b, y in grid.methods.items()
-             if x.get("dead") == "zero" and y.get("dead") == "rtn" and rest(x) == rest(y)]
+    found = [
+        (a, b)
+        for a, x in grid.methods.items()
+        for b, y in grid.methods.items()
+        if x.get("dead") == "zero" and y.get("dead") == "rtn" and rest(x) == rest(y)
+    ]
     pairs = reader.take("dead_pairs", found, list, "a list of pairs of methods")
     if any(not isinstance(p, (list, tuple)) or len(p) != 2 for p in pairs):
         raise OptionError("dead_pairs: must be a list of pairs [method deleting, method rounding dead columns]")

@@ -1,4 +1,5 @@
 """Files of a report beside the page, and the stamp that says what they were made from."""
+
 import csv
 import hashlib
 import json
@@ -8,8 +9,6 @@ import pathlib
 import matplotlib
 import numpy
 import scipy
-
-from report.verdicts import combine
 
 STAMP = "report.json"
 
@@ -22,38 +21,76 @@ def rounded(value):
 
 
 def row_json(row):
-    made = {"model": row.model, "method": row.method, "compared": row.subject, "measure": row.measure, "kind": row.kind,
-            "verdict": row.verdict, "remarks": row.note}
+    made = {
+        "model": row.model,
+        "method": row.method,
+        "compared": row.subject,
+        "measure": row.measure,
+        "kind": row.kind,
+        "verdict": row.verdict,
+        "remarks": row.note,
+    }
     if row.effect is None:
         return made
     low, high = row.interval()
-    made.update({"scale": row.scale, "value": rounded(row.value()), "low": rounded(low), "high": rounded(high),
-                 "margin": rounded(row.margin), "noise_floor": rounded(row.floor), "p_beyond": rounded(row.p_beyond)})
+    made.update(
+        {
+            "scale": row.scale,
+            "value": rounded(row.value()),
+            "low": rounded(low),
+            "high": rounded(high),
+            "margin": rounded(row.margin),
+            "noise_floor": rounded(row.floor),
+            "p_beyond": rounded(row.p_beyond),
+        }
+    )
     if row.shown is None:
-        made.update({"standard_error": rounded(row.effect.se), "df": rounded(row.effect.df),
-                     "p_no_effect": rounded(row.p_difference), "p_mcnemar": rounded(row.effect.mcnemar)})
+        made.update(
+            {
+                "standard_error": rounded(row.effect.se),
+                "df": rounded(row.effect.df),
+                "p_no_effect": rounded(row.p_difference),
+                "p_mcnemar": rounded(row.effect.mcnemar),
+            }
+        )
         if row.effect.blocks:
             made["bootstrap"] = [rounded(v) for v in row.bootstrap()]
     return made
 
 
 def part_json(part):
-    return {"title": part.title, "verdict": part.verdict, "note": part.note,
-            "models": {m: model_verdict(part, m) for m in dict.fromkeys(r.model for r in part.rows)},
-            "comparisons": [row_json(r) for r in part.rows]}
-
-
-def model_verdict(part, model):
-    return combine([r.verdict for r in part.rows if r.model == model])
+    return {
+        "title": part.title,
+        "verdict": part.verdict,
+        "note": part.note,
+        "models": {m: part.of_model(m) for m in dict.fromkeys(r.model for r in part.rows)},
+        "comparisons": [row_json(r) for r in part.rows],
+    }
 
 
 def claims_json(grid, options, claims):
     """Effects are log ratios of perplexity and differences of accuracy."""
-    made = {"grid": grid.name, "scale": options.scale, "baseline": grid.baseline, "confidence": options.confidence,
-            "margins": {"perplexity": options.perplexity_margin, "accuracy": options.accuracy_margin,
-                        "width": options.width_margin},
-            "claims": [{"id": c.id, "claim": c.text, "verdict": c.verdict, "parts": [part_json(p) for p in c.parts],
-                        "further": [part_json(p) for p in c.further]} for c in claims]}
+    made = {
+        "grid": grid.name,
+        "scale": options.scale,
+        "baseline": grid.baseline,
+        "confidence": options.confidence,
+        "margins": {
+            "perplexity": options.perplexity_margin,
+            "accuracy": options.accuracy_margin,
+            "width": options.width_margin,
+        },
+        "claims": [
+            {
+                "id": c.id,
+                "claim": c.text,
+                "verdict": c.verdict,
+                "parts": [part_json(p) for p in c.parts],
+                "further": [part_json(p) for p in c.further],
+            }
+            for c in claims
+        ],
+    }
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,8 +1,9 @@
 """Figures 1 to 9 and 14 to 25 of the paper: perplexities and accuracies, normalised as the paper does.
 
-Error bars are the simple form, SE of the value over the value of the baseline; figures.csv also has the full form, which
-adds the baseline's own relative error. Draws are averaged and shown as points.
+Error bars are the simple form, SE of the value over the value of the baseline; figures.csv also has the full form,
+which adds the baseline's own relative error. Draws are averaged and shown as points.
 """
+
 import dataclasses
 import math
 
@@ -16,8 +17,9 @@ LABELS_UP_TO = 60  # languages that still get a label each
 @dataclasses.dataclass
 class Value:
     """A normalised value; `draws` are those of single draws."""
+
     mean: float
-    simple: float    # standard error, None for perplexity
+    simple: float  # standard error, None for perplexity
     full: float
     draws: list
 
@@ -25,9 +27,10 @@ class Value:
 @dataclasses.dataclass
 class Plan:
     """One of the paper's figures of bars."""
+
     number: str
-    method: str      # role
-    sets: list       # None: a method without calibration, normalised to full precision
+    method: str  # role
+    sets: list  # None: a method without calibration, normalised to full precision
     measure: object
     whole_axis: bool = False
 
@@ -65,13 +68,24 @@ class QualityFigures:
         tasks = {number: m.tasks.get(task) for number, task in zip((0, 1), o.tasks)}
         content = [o.baseline] + [s for s, metric in o.content.items() if metric in o.tasks[:2]]
         content = content[:1] + content[:0:-1] if len(content) == 3 else content  # the paper's order: PIQA, ARC-C
-        plans = [Plan("1", "gptq", pair, m.perplexity), Plan("2", "gptq", pair, m.two),
-                 Plan("3", "gptq", content, tasks.get(0)), Plan("4", "gptq", content, tasks.get(1)),
-                 Plan("8", "naive", None, m.perplexity), Plan("9", "naive", None, m.all_tasks)]
+        plans = [
+            Plan("1", "gptq", pair, m.perplexity),
+            Plan("2", "gptq", pair, m.two),
+            Plan("3", "gptq", content, tasks.get(0)),
+            Plan("4", "gptq", content, tasks.get(1)),
+            Plan("8", "naive", None, m.perplexity),
+            Plan("9", "naive", None, m.all_tasks),
+        ]
         for number, method in ((14, "gptq"), (16, "awq"), (18, "smoothquant")):
-            plans += [Plan(str(number), method, pair, m.perplexity, True), Plan(str(number + 1), method, pair, m.two, True)]
+            plans += [
+                Plan(str(number), method, pair, m.perplexity, True),
+                Plan(str(number + 1), method, pair, m.two, True),
+            ]
         for number, method in ((20, "gptq"), (22, "awq"), (24, "smoothquant")):
-            plans += [Plan(str(number), method, content, tasks.get(1)), Plan(str(number + 1), method, content, tasks.get(0))]
+            plans += [
+                Plan(str(number), method, content, tasks.get(1)),
+                Plan(str(number + 1), method, content, tasks.get(0)),
+            ]
         return plans
 
     def draw_bars(self, plan):
@@ -87,9 +101,13 @@ class QualityFigures:
         if plan.sets is None and full[0] is None:
             return "the grid has no full-precision method"
         groups = [None] if plan.sets is None else plan.sets
-        values = {(model, s): self.value(model, method, s, plan.measure,
-                                         full if s is None else (method, self.options.baseline))
-                  for model in self.models for s in groups}
+        values = {
+            (model, s): self.value(
+                model, method, s, plan.measure, full if s is None else (method, self.options.baseline)
+            )
+            for model in self.models
+            for s in groups
+        }
         if not any(values.values()):
             return "no result yet"
         against = full[0] if plan.sets is None else self.options.baseline
@@ -122,12 +140,27 @@ class QualityFigures:
                 if value is None:
                     gap(axis, x, 0.9 * width)
                     continue
-                axis.bar(x, value.mean - bottom, 0.9 * width, bottom=bottom, color=color, yerr=value.simple,
-                         error_kw={"capsize": 3, "linewidth": 1.1})
+                axis.bar(
+                    x,
+                    value.mean - bottom,
+                    0.9 * width,
+                    bottom=bottom,
+                    color=color,
+                    yerr=value.simple,
+                    error_kw={"capsize": 3, "linewidth": 1.1},
+                )
                 if len(value.draws) > 1:
                     side = np.linspace(-0.25, 0.25, len(value.draws)) * width
-                    axis.plot(x + side, value.draws, "o", color="white", markeredgecolor="black",
-                              markersize=4, linestyle="none", zorder=4)
+                    axis.plot(
+                        x + side,
+                        value.draws,
+                        "o",
+                        color="white",
+                        markeredgecolor="black",
+                        markersize=4,
+                        linestyle="none",
+                        zorder=4,
+                    )
         axis.axhline(1.0, color="0.3", linewidth=0.9, linestyle="--")
         axis.set_xticks(range(len(self.models)), self.models)
         axis.set_xlim(-0.6, len(self.models) - 0.4)
@@ -158,14 +191,22 @@ class QualityFigures:
         if not any(values.values()):
             return "no result yet"
         first = (o.old or self.models)[0]
-        order = sorted(o.figure_languages, key=lambda s: (values[first, s] is None, values[first, s].mean
-                                                          if values[first, s] else 0.0, s))
+        order = sorted(
+            o.figure_languages,
+            key=lambda s: (values[first, s] is None, values[first, s].mean if values[first, s] else 0.0, s),
+        )
         title = f"{method}: {measure.title}"
         save(self.languages(values, order, title, full[0], first), self.directory, f"figure{number:02d}")
         self.keep(str(number), values, full[0])
-        return (f"figure{number:02d}", f"Figure {number}: {title} by language of the calibration text",
-                f"Relative to {full[0]} = 1; languages sorted by {first}'s value; bars: standard error over questions of the "
-                "value alone. Hatched: no data of any model. A model without data at a language has no marker there.")
+        return (
+            f"figure{number:02d}",
+            f"Figure {number}: {title} by language of the calibration text",
+            (
+                f"Relative to {full[0]} = 1; languages sorted by {first}'s value; bars: standard error over questions"
+                " of the value alone. Hatched: no data of any model. A model without data at a language has no marker"
+                " there."
+            ),
+        )
 
     def languages(self, values, order, title, full, first):
         figure, axis = plt.subplots(figsize=(WIDTH, 4.4))
@@ -174,22 +215,32 @@ class QualityFigures:
             shift = 0.5 * ((i + 0.5) / len(self.models) - 0.5)
             points = [(x + shift, values[model, s]) for x, s in enumerate(order) if values[model, s]]
             if points:
-                axis.errorbar([x for x, _ in points], [v.mean for _, v in points], [v.simple for _, v in points],
-                              fmt=models.marker(model), color=models.color(model), markersize=5, capsize=2, linewidth=1,
-                              label=model)
+                axis.errorbar(
+                    [x for x, _ in points],
+                    [v.mean for _, v in points],
+                    [v.simple for _, v in points],
+                    fmt=models.marker(model),
+                    color=models.color(model),
+                    markersize=5,
+                    capsize=2,
+                    linewidth=1,
+                    label=model,
+                )
         for x, s in enumerate(order):
             if not any(values[m, s] for m in self.models):
                 gap(axis, x)
         axis.axhline(1.0, color="0.3", linewidth=0.9, linestyle="--")
         step = -(-len(order) // LABELS_UP_TO)
         shown = list(range(0, len(order), step))
-        axis.set_xticks(shown, [self.options.label(order[x]) for x in shown], rotation=90 if len(order) > 12 else 0,
-                        fontsize=7 if len(order) > 30 else 10)
+        axis.set_xticks(
+            shown,
+            [self.options.label(order[x]) for x in shown],
+            rotation=90 if len(order) > 12 else 0,
+            fontsize=7 if len(order) > 30 else 10,
+        )
         axis.set_xlim(-0.6, len(order) - 0.4)
         axis.set_xlabel(f"language of the calibration text, sorted by {first}")
         axis.set_ylabel(f"accuracy / accuracy of {full}")
         axis.set_title(title, loc="left")
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
-
-

@@ -1,10 +1,11 @@
 """Estimates, intervals and tests. Nothing here knows of models or files.
 
-A Sample holds outcomes of one measure: for each of its metrics an array [draws, items]. Perplexity has one metric, whose
-items are windows and whose outcomes are mean losses in nats; a mean accuracy has one metric a task, whose items are
-questions and whose outcomes are 0 or 1. Every sample of a measure has the same items in the same order, so all
+A Sample holds outcomes of one measure: for each of its metrics an array [draws, items]. Perplexity has one metric,
+whose items are windows and whose outcomes are mean losses in nats; a mean accuracy has one metric a task, whose items
+are questions and whose outcomes are 0 or 1. Every sample of a measure has the same items in the same order, so all
 differences are paired by item. A draw is one random choice of calibration text.
 """
+
 import dataclasses
 import functools
 import math
@@ -13,12 +14,14 @@ import numpy as np
 import scipy.stats
 
 RESAMPLES = 2000
+ENOUGH_DRAWS = 3  # for a variance of their own; fewer have a t distribution whose intervals span everything
 BOOTSTRAP_SEED = 240520835
 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
     """A standard deviation between draws that was measured (with degrees of freedom) or assumed (df = inf)."""
+
     sd: float
     df: float
     source: str
@@ -27,10 +30,11 @@ class Spread:
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """Outcomes: a tuple of arrays [draws, items of a metric]."""
+
     outcomes: tuple
     draws: tuple = (1,)
-    fixed: bool = False          # nothing random went into it: no variance between draws
-    spread: Spread = None        # of a single draw, from elsewhere
+    fixed: bool = False  # nothing random went into it: no variance between draws
+    spread: Spread = None  # between draws, from elsewhere: where there are not enough of its own
 
     def values(self):
         """[draws]: mean over metrics of the mean over items."""
@@ -50,9 +54,21 @@ class Sample:
         if not common:
             raise ValueError("samples have no draw in common")
         mine, theirs = ([s.draws.index(d) for d in common] for s in (self, other))
-        return Sample(tuple(a[mine] - b[theirs] for a, b in zip(self.outcomes, other.outcomes)), common,
-                      self.fixed and other.fixed,
-                      max(filter(None, (self.spread, other.spread)), key=lambda s: s.sd, default=None))
+        return Sample(
+            tuple(a[mine] - b[theirs] for a, b in zip(self.outcomes, other.outcomes)),
+            common,
+            self.fixed and other.fixed,
+            max(filter(None, (self.spread, other.spread)), key=lambda s: s.sd, default=None),
+        )
+
+    def only(self, draws):
+        """The same with those of these draws that are there; None without one."""
+        kept = [i for i, d in enumerate(self.draws) if d in draws]
+        if not kept:
+            return None
+        return dataclasses.replace(
+            self, outcomes=tuple(b[kept] for b in self.outcomes), draws=tuple(self.draws[i] for i in kept)
+        )
 
     def times(self, factor):
         spread = self.spread and dataclasses.replace(self.spread, sd=abs(factor) * self.spread.sd)
@@ -62,13 +78,14 @@ class Sample:
 @dataclasses.dataclass(frozen=True)
 class Effect:
     """A linear combination of sample means, with its standard error and Welch-Satterthwaite degrees of freedom."""
+
     estimate: float
     se: float
     df: float
-    blocks: tuple                # the paired outcomes that it is the mean of, one array [items] a metric
-    known: bool = True           # False: the variance between draws is missing from `se`
+    blocks: tuple  # the paired outcomes that it is the mean of, one array [items] a metric
+    known: bool = True  # False: the variance between draws is missing from `se`
     notes: tuple = ()
-    mcnemar: float = None        # exact p, two single draws of one task
+    mcnemar: float = None  # exact p, two single draws of one task
 
     def item_se(self):
         """The part of `se` that comes from the items alone."""
@@ -137,22 +154,40 @@ def contrast(terms):
         draws = len(sample.draws)
         if sample.fixed:
             continue
-        if draws > 1:
+        if sample.spread is not None and draws < ENOUGH_DRAWS:
+            components.append((weight**2 * sample.spread.sd**2 / draws, sample.spread.df))
+            notes.append(f"{('one draw', 'two draws')[draws - 1]}: {sample.spread.source}")
+        elif draws > 1:
             components.append((weight**2 * sample.values().var(ddof=1) / draws, draws - 1))
-        elif sample.spread is not None:
-            components.append((weight**2 * sample.spread.sd**2, sample.spread.df))
-            notes.append(f"one draw: {sample.spread.source}")
         else:
             known = False
             notes.append("one draw, and no spread between draws known")
-    return Effect(float(np.mean([c.mean() for c in combined])), math.sqrt(sum(v for v, _ in components)),
-                  welch_satterthwaite(components), tuple(combined), known, tuple(dict.fromkeys(notes)),
-                  mcnemar(*(s for _, s in terms)) if len(terms) == 2 else None)
+    return Effect(
+        float(np.mean([c.mean() for c in combined])),
+        math.sqrt(sum(v for v, _ in components)),
+        welch_satterthwaite(components),
+        tuple(combined),
+        known,
+        tuple(dict.fromkeys(notes)),
+        mcnemar(*(s for _, s in terms)) if len(terms) == 2 else None,
+    )
 
 
 def compare(a, b):
     """Effect of a minus b: a log ratio of perplexities, or a difference of accuracies."""
     return contrast([(1.0, a), (-1.0, b)])
+
+
+def difference(a, b):
+    """Effect a minus effect b, of different models: not paired."""
+    return Effect(
+        a.estimate - b.estimate,
+        math.hypot(a.se, b.se),
+        welch_satterthwaite([(a.se**2, a.df), (b.se**2, b.df)]),
+        (),
+        a.known and b.known,
+        tuple(dict.fromkeys(a.notes + b.notes)),
+    )
 
 
 def mcnemar(a, b):
@@ -179,8 +214,14 @@ def mean_effect(values, note):
     values = np.asarray(values, float)
     if len(values) < 2:
         return Effect(float(values.mean()), 0.0, math.inf, (), False, (note, "one value only"))
-    return Effect(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))), len(values) - 1, (values,),
-                  True, (note,))
+    return Effect(
+        float(values.mean()),
+        float(values.std(ddof=1) / math.sqrt(len(values))),
+        len(values) - 1,
+        (values,),
+        True,
+        (note,),
+    )
 
 
 def share_interval(whole, rest, confidence):
@@ -191,9 +232,13 @@ def share_interval(whole, rest, confidence):
     share = 1.0 - contrast(rest).estimate / effect.estimate if effect.estimate else math.nan
     if not excludes_zero(effect, confidence):
         return share, -math.inf, math.inf
-    kept = [s for s in [*np.linspace(-2.0, 3.0, 1001), share]
-            if not excludes_zero(contrast([(w, a.times(1.0 - s).minus(b)) for (w, a), (_, b) in zip(whole, rest)]),
-                                 confidence)]
+    kept = [
+        s
+        for s in [*np.linspace(-2.0, 3.0, 1001), share]
+        if not excludes_zero(
+            contrast([(w, a.times(1.0 - s).minus(b)) for (w, a), (_, b) in zip(whole, rest)]), confidence
+        )
+    ]
     return share, float(min(kept)), float(max(kept))
 
 

@@ -1,4 +1,5 @@
 """What `ptq collect` gathers of a grid, and the arrays of activation studies that lie beside the results."""
+
 import dataclasses
 import functools
 import hashlib
@@ -37,21 +38,21 @@ class Grid:
 @dataclasses.dataclass
 class Cell:
     model: str
-    method: str       # "activations" for a study
-    set: str          # or None
+    method: str  # "activations" for a study
+    set: str  # or None
     draw: int
-    status: str       # done, failed, missing
+    status: str  # done, failed, missing
     reason: str
     id: str
-    metrics: dict     # empty unless done
-    health: dict      # empty if nothing was quantized
+    metrics: dict  # empty unless done
+    health: dict  # empty if nothing was quantized
     calibration: dict
-    study: dict       # of a study, else empty
+    study: dict  # of a study, else empty
 
 
 def collect(ptq, grid, store, csv, models, data, device):
-    """(Grid, cells, digest of all that the report depends on) from `ptq collect`, which also writes `csv`. StoreError with
-    ptq's own message and exit code."""
+    """(Grid, cells, digest of all that the report depends on) from `ptq collect`, which also writes `csv`. StoreError
+    with ptq's own message and exit code."""
     rows = csv.with_suffix(".jsonl.tmp")
     command = [str(ptq)] + (["--device", device] if device else []) + (["--data", str(data)] if data else [])
     command += ["collect", str(grid), "--store", str(store), "--csv", str(csv), "--jsonl", str(rows)]
@@ -76,9 +77,21 @@ def read_rows(lines):
     for line in lines[1:]:
         row = json.loads(line)
         result = row.get("result") or {}
-        cells.append(Cell(row["model"], row["method"], row.get("set"), row.get("draw", 1), row["status"],
-                          row.get("reason", ""), row.get("id", ""), result.get("metrics") or {},
-                          result.get("health") or {}, result.get("calibration") or {}, result.get("study") or {}))
+        cells.append(
+            Cell(
+                row["model"],
+                row["method"],
+                row.get("set"),
+                row.get("draw", 1),
+                row["status"],
+                row.get("reason", ""),
+                row.get("id", ""),
+                result.get("metrics") or {},
+                result.get("health") or {},
+                result.get("calibration") or {},
+                result.get("study") or {},
+            )
+        )
     return Grid(json.loads(lines[0])["grid"]), cells
 
 
@@ -86,10 +99,12 @@ def read_safetensors(data):
     """Name -> array, for the types that a study has."""
     types = {"F64": "<f8", "F32": "<f4", "I64": "<i8"}
     length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + length])
+    header = json.loads(data[8 : 8 + length])
     header.pop("__metadata__", None)
-    return {name: np.frombuffer(data[8 + length:][slice(*t["data_offsets"])], types[t["dtype"]]).reshape(t["shape"])
-            for name, t in header.items()}
+    return {
+        name: np.frombuffer(data[8 + length :][slice(*t["data_offsets"])], types[t["dtype"]]).reshape(t["shape"])
+        for name, t in header.items()
+    }
 
 
 class Results:

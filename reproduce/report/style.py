@@ -1,4 +1,5 @@
 """How figures look, and how they are written: equal figures give equal files."""
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,12 +11,24 @@ MARKERS = "osD^vPX*"
 WIDTH = 9.0  # inches
 GAP = {"facecolor": "none", "edgecolor": "0.6", "hatch": "////", "linewidth": 0.0}
 
-plt.rcParams.update({
-    "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "axes.grid.axis": "y",
-    "grid.color": "0.9", "axes.axisbelow": True, "legend.fontsize": 9, "legend.framealpha": 1.0, "svg.hashsalt": "ptq",
-    "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
-    "hatch.linewidth": 0.6,
-})
+plt.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": "0.9",
+        "axes.axisbelow": True,
+        "legend.fontsize": 9,
+        "legend.framealpha": 1.0,
+        "svg.hashsalt": "ptq",
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "hatch.linewidth": 0.6,
+    }
+)
 
 
 class Palette:
@@ -34,8 +47,17 @@ class Palette:
 def gap(axis, x, width=0.8):
     """Hatches the place of a value that is not there, over the whole height of the axis."""
     axis.axvspan(x - width / 2, x + width / 2, **GAP)
-    axis.annotate("no data", (x, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="center", va="center",
-                  fontsize=8, color="0.35", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+    axis.annotate(
+        "no data",
+        (x, 0.5),
+        xycoords=("data", "axes fraction"),
+        rotation=90,
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="0.35",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+    )
 
 
 def with_legend_row(lines, columns, size, panel):

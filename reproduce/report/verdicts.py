@@ -1,7 +1,7 @@
 """Comparisons, their verdicts, and how verdicts of many comparisons make the verdict of a claim.
 
-A comparison is an effect judged in one of three ways. With M the margin, F the noise floor, all in the direction of harm
-(log perplexity up, accuracy down) unless said:
+A comparison is an effect judged in one of three ways. With M the margin, F the noise floor, all in the direction of
+harm (log perplexity up, accuracy down):
 
     no effect   supported: the effect is shown to be within -M and M (two one-sided tests at 5 %: the 90 % interval is
                 inside). contradicted: it is shown to be beyond M and beyond F (the 95 % interval is outside)
@@ -10,6 +10,7 @@ A comparison is an effect judged in one of three ways. With M the margin, F the 
 
 Everything else is undecided; so is a comparison of single draws if nothing is known about the spread between draws.
 """
+
 import dataclasses
 import math
 
@@ -23,23 +24,24 @@ IN_PART = "supported in part"  # of a claim: all that the grid tests, but it doe
 @dataclasses.dataclass
 class Row:
     """One comparison. Effects are natural: log ratios of perplexity, differences of accuracy."""
+
     model: str
     method: str
-    subject: str                # what is compared: a set, a pair
+    subject: str  # what is compared: a set, a pair
     measure: str
-    scale: str                  # "ratio": exp of the effect is shown; "points": 100 times; "share": per cent; "plain"
-    kind: str                   # no effect, no gain, harm
-    effect: object = None       # stats.Effect in the direction of harm, None without data
-    sign: float = 1.0           # natural effect = sign * effect
+    scale: str  # "ratio": exp of the effect is shown; "points": 100 times; "share": per cent; "plain"
+    kind: str  # no effect, no gain, harm
+    effect: object = None  # stats.Effect in the direction of harm, None without data
+    sign: float = 1.0  # natural effect = sign * effect
     margin: float = 0.0
     floor: float = 0.0
     confidence: float = 0.95
-    family: str = ""            # rows of one family share Holm's correction
+    family: str = ""  # rows of one family share Holm's correction
     p_beyond: float = math.nan
     p_difference: float = math.nan  # of no effect at all, two-sided; Holm-adjusted within the family
     verdict: str = NO_DATA
     note: str = ""
-    shown: tuple = None         # (value, low, high) where the effect tested is not the number to show
+    shown: tuple = None  # (value, low, high) where the effect tested is not the number to show
 
     def interval(self, confidence=None):
         """In natural direction."""
@@ -64,13 +66,18 @@ def judge(rows):
             continue
         bound = max(row.margin, row.floor)
         e = row.effect
-        row.p_beyond = {"no effect": min(1.0, min(e.p_above(bound), e.p_below(-bound))), "no gain": e.p_below(-bound),
-                        "harm": e.p_above(bound)}[row.kind]
+        row.p_beyond = {
+            "no effect": min(1.0, min(e.p_above(bound), e.p_below(-bound))),
+            "no gain": e.p_below(-bound),
+            "harm": e.p_above(bound),
+        }[row.kind]
         row.p_difference = e.p_difference()
         if row.family:
             families.setdefault(row.family, []).append(row)
     for family in families.values():
-        for row, beyond, different in zip(family, holm([r.p_beyond for r in family]), holm([r.p_difference for r in family])):
+        for row, beyond, different in zip(
+            family, holm([r.p_beyond for r in family]), holm([r.p_difference for r in family])
+        ):
             row.p_beyond, row.p_difference = beyond, different
     for row in rows:
         if row.effect is not None:
@@ -84,8 +91,11 @@ def decide(row):
         return UNDECIDED
     alpha = 1 - row.confidence
     e = row.effect
-    within = {"no effect": e.p_equivalence(row.margin), "no gain": e.p_above(-row.margin),
-              "harm": e.p_below(row.margin)}[row.kind] <= alpha
+    within = {
+        "no effect": e.p_equivalence(row.margin),
+        "no gain": e.p_above(-row.margin),
+        "harm": e.p_below(row.margin),
+    }[row.kind] <= alpha
     beyond = row.p_beyond <= alpha / 2
     if within == beyond:
         return UNDECIDED
@@ -97,6 +107,7 @@ class Part:
     """Comparisons that stand for one sentence of a claim. Parts of one group say the same thing in different measures:
     all have to hold if it denies an effect, one is enough if it asserts one. The summary calls a part by its group and
     measure."""
+
     title: str
     group: str
     rows: list
@@ -107,6 +118,10 @@ class Part:
     def __post_init__(self):
         if not self.verdict:
             self.verdict = combine([r.verdict for r in self.rows])
+
+    def of_model(self, model):
+        """The verdict of this part's comparisons of one model."""
+        return combine([r.verdict for r in self.rows if r.model == model])
 
     def asserts(self):
         return any(r.kind == "harm" for r in self.rows)

@@ -41,7 +41,7 @@ def cell(values):
         return "-"
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     digits = 2 if math.fabs(statistics.mean(values)) < 100 else 0
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+    return f"{round(statistics.mean(values), digits) + 0.0:.{digits}f}{spread}"  # + 0.0: no -0.00
 
 
 def main():

@@ -20,18 +20,13 @@ struct Tally {
   Exit first_failure = Exit::ok;
 };
 
-// Everything that is not there, in one message each: before any work.
-std::size_t report_missing(GridInputs& inputs, const GridJob& job, bool allow) {
+// Says everything that is not there, before any work.
+void refuse_missing(GridInputs& inputs, const GridJob& job, bool allow) {
   const std::vector<MissingInput> missing = inputs.missing(job.mine());
-  std::size_t cells = 0;
-  for (const MissingInput& m : missing) {
-    fmt::print(stderr, "ptq: missing for {} cells: {}\n", m.cells, m.reason);
-    cells += m.cells;
-  }
+  for (const MissingInput& m : missing) fmt::print(stderr, "ptq: missing for {} cells: {}\n", m.cells, m.reason);
   require(missing.empty() || allow, Exit::missing,
           "run: {} inputs are missing, see above; nothing was computed. --allow-missing computes the other cells",
           missing.size());
-  return missing.size();
 }
 
 void refuse_early(const GridJob& job, const Ops& ops, const std::string& store) {
@@ -53,7 +48,7 @@ class Run {
         bar_(progress_mode(global.progress)),
         quiet_(progress_mode(global.progress) == ProgressMode::none) {
     store_.remove_leftovers();
-    report_missing(inputs_, job, o.allow_missing);
+    refuse_missing(inputs_, job, o.allow_missing);
     ops_ = global.open_device();
     refuse_early(job, *ops_, o.grid.store);
     double layer_seconds = o.layer_seconds;

@@ -22,8 +22,8 @@ namespace {
 constexpr const char *lock_name = "lock", *dropped_mark = ".dropped.";
 
 bool same_file(int descriptor, const fs::path& path) {
-  struct stat mine {
-  }, there{};
+  struct stat mine {};
+  struct stat there {};
   return ::fstat(descriptor, &mine) == 0 && ::stat(path.c_str(), &there) == 0 && mine.st_ino == there.st_ino &&
          mine.st_dev == there.st_dev;
 }

@@ -1,7 +1,6 @@
 #include "cli/capacity.h"
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 
 namespace ptq {

@@ -2,8 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <map>
-
 namespace ptq {
 
 namespace {
@@ -14,56 +12,61 @@ struct Options {
 };
 
 struct ModelPlan {
-  std::size_t evaluations = 0, studies = 0;
+  std::size_t evaluations = 0, studies = 0, numbers = 0;
   double seconds = 0;
   bool known = true;  // all costs
+
+  void add(const ModelPlan& other) {
+    evaluations += other.evaluations;
+    studies += other.studies;
+    numbers += other.numbers;
+    seconds += other.seconds;
+    known = known && other.known;
+  }
 };
 
-std::vector<ModelPlan> by_model(const GridJob& job) {
-  std::vector<ModelPlan> plans(job.grid().model.size());
+struct Plan {
+  std::vector<ModelPlan> models;
+  ModelPlan all;
+};
+
+Plan plan_of(const GridJob& job) {
+  Plan plan{.models = std::vector<ModelPlan>(job.grid().model.size()), .all = {}};
   for (const std::size_t index : job.mine()) {
     const GridCell& cell = job.grid().cells[index];
-    ModelPlan& plan = plans[cell.model];
-    (cell.study ? plan.studies : plan.evaluations) += 1;
-    plan.seconds += job.seconds(index);
-    plan.known = plan.known && job.costs()[index].has_value();
+    plan.models[cell.model].add({.evaluations = cell.study ? 0U : 1U,
+                                 .studies = cell.study ? 1U : 0U,
+                                 .numbers = cell.metrics.size(),
+                                 .seconds = job.seconds(index),
+                                 .known = job.costs()[index].has_value()});
   }
-  return plans;
+  for (const ModelPlan& model : plan.models) plan.all.add(model);
+  return plan;
 }
 
 nlohmann::json plan_json(const GridJob& job, const std::vector<Obstacle>& obstacles) {
   nlohmann::json models = nlohmann::json::array(), reasons = nlohmann::json::array();
-  std::size_t evaluations = 0, studies = 0, numbers = 0;
-  double seconds = 0;
-  const std::vector<ModelPlan> plans = by_model(job);
-  for (std::size_t m = 0; m < plans.size(); ++m) {
+  const Plan plan = plan_of(job);
+  for (std::size_t m = 0; m < plan.models.size(); ++m) {
+    const ModelPlan& of = plan.models[m];
     const GridNeeds needs = needs_of(job, m);
     nlohmann::json model = {
-        {"name", job.grid().model[m].name}, {"evaluations", plans[m].evaluations}, {"studies", plans[m].studies}};
-    if (plans[m].known) {
-      model.update({{"seconds", plans[m].seconds},
+        {"name", job.grid().model[m].name}, {"evaluations", of.evaluations}, {"studies", of.studies}};
+    if (of.known) {
+      model.update({{"seconds", of.seconds},
                     {"host_bytes", needs.host},
                     {"gpu_bytes", needs.device},
                     {"gpu_bytes_streamed", needs.device_least}});
     }
     models.push_back(std::move(model));
-    evaluations += plans[m].evaluations;
-    studies += plans[m].studies;
-    seconds += plans[m].seconds;
   }
-  for (const std::size_t index : job.mine()) numbers += job.grid().cells[index].metrics.size();
   for (const Obstacle& o : obstacles) reasons.push_back(o.reason);
   const GridNeeds needs = needs_of(job);
-  return {{"grid", job.grid().name},
-          {"evaluations", evaluations},
-          {"studies", studies},
-          {"numbers", numbers},
-          {"seconds", seconds},
-          {"tflops", job.rate().flops / 1e12},
-          {"result_bytes", needs.results},
-          {"partial_bytes", needs.partial},
-          {"models", std::move(models)},
-          {"does_not_fit", std::move(reasons)}};
+  return {{"grid", job.grid().name},       {"evaluations", plan.all.evaluations},
+          {"studies", plan.all.studies},   {"numbers", plan.all.numbers},
+          {"seconds", plan.all.seconds},   {"tflops", job.rate().flops / 1e12},
+          {"result_bytes", needs.results}, {"partial_bytes", needs.partial},
+          {"models", std::move(models)},   {"does_not_fit", std::move(reasons)}};
 }
 
 // Thousands apart, as people write them.
@@ -76,34 +79,31 @@ std::string count_text(std::size_t count) {
 
 void print_plan(const GridJob& job, const GridOptions& o, const std::vector<Obstacle>& obstacles) {
   const Grid& grid = job.grid();
-  const nlohmann::json plan = plan_json(job, {});
-  const auto number = [&](const char* key) { return plan.at(key).get<std::size_t>(); };
+  const Plan plan = plan_of(job);
   fmt::print("{}{}: {} evaluation cells ({} numbers) and {} activation studies\n", grid.name, job.shard_name(),
-             count_text(number("evaluations")), count_text(number("numbers")), count_text(number("studies")));
+             count_text(plan.all.evaluations), count_text(plan.all.numbers), count_text(plan.all.studies));
   fmt::print("{} models, {} methods, {} calibration sets (draws counted), {} metrics{}\n\n", grid.model.size(),
              grid.method.size(), grid.set.size(), grid.metrics.size(),
              grid.baseline.empty() ? "" : ", figures normalise to " + grid.baseline);
   fmt::print("{:<34} {:>7} {:>7}  {:>12}  {:>10}  {:>10}  {:>10}\n", "model", "cells", "studies", "time", "memory CPU",
              "GPU", "streamed");
-  const std::vector<ModelPlan> plans = by_model(job);
-  bool unknown = false;
-  for (std::size_t m = 0; m < plans.size(); ++m) {
-    if (plans[m].evaluations + plans[m].studies == 0) continue;
+  for (std::size_t m = 0; m < plan.models.size(); ++m) {
+    const ModelPlan& of = plan.models[m];
+    if (of.evaluations + of.studies == 0) continue;
     const GridNeeds needs = needs_of(job, m);
-    fmt::print("{:<34} {:>7} {:>7}", grid.model[m].name, plans[m].evaluations, plans[m].studies);
-    if (plans[m].known) {
-      fmt::print("  {:>12}  {:>10}  {:>10}  {:>10}\n", duration_text(plans[m].seconds), bytes_text(needs.host),
+    fmt::print("{:<34} {:>7} {:>7}", grid.model[m].name, of.evaluations, of.studies);
+    if (of.known) {
+      fmt::print("  {:>12}  {:>10}  {:>10}  {:>10}\n", duration_text(of.seconds), bytes_text(needs.host),
                  bytes_text(needs.device), bytes_text(needs.device_least));
     } else {
       fmt::print("  not there, and the grid gives no shape\n");
-      unknown = true;
     }
   }
   const GridNeeds needs = needs_of(job);
-  fmt::print("\ntime: about {} of one {} at {:.3g} TFLOP/s{}{}\n", duration_text(plan.at("seconds").get<double>()),
+  fmt::print("\ntime: about {} of one {} at {:.3g} TFLOP/s{}{}\n", duration_text(plan.all.seconds),
              job.settings().backend == "cuda" ? "GPU" : "machine", job.rate().flops / 1e12,
              o.tflops > 0 ? "" : " (a guess; --tflops sets it)",
-             unknown ? ", without the models that are not there" : "");
+             !plan.all.known ? ", without the models that are not there" : "");
   fmt::print("disk: about {} of results, {} while the largest cell is in progress\n", bytes_text(needs.results),
              bytes_text(needs.partial));
   for (const Obstacle& obstacle : obstacles) fmt::print("does not fit here: {}\n", obstacle.reason);
@@ -117,13 +117,12 @@ void run(const Options& o, const GlobalOptions& global, bool dtype_given) {
   }
   // The GPU that will run it may be another one: only this machine's own resources are looked at, and only by `run`
   // the device.
-  const auto found = obstacles(job, o.grid.store, std::nullopt);
-  const bool elsewhere = job.settings().backend != "cpu";
-  const std::vector<Obstacle> shown = elsewhere ? std::vector<Obstacle>{} : found;
+  const bool here = job.settings().backend == "cpu";
+  const auto found = here ? obstacles(job, o.grid.store, std::nullopt) : std::vector<Obstacle>{};
   if (o.json) {
-    fmt::print("{}\n", plan_json(job, shown).dump(1));
+    fmt::print("{}\n", plan_json(job, found).dump(1));
   } else {
-    print_plan(job, o.grid, shown);
+    print_plan(job, o.grid, found);
   }
 }
 

@@ -5,12 +5,11 @@
 #include "eval/layer_files.h"
 #include "host/checkpoint.h"
 #include "host/files.h"
+#include "host/output_file.h"
 #include "host/range.h"
 #include "quant/changed_tensors.h"
 #include "quant/export_format.h"
 #include "quant/remove.h"
-
-#include <unistd.h>
 
 #include <array>
 #include <ctime>
@@ -29,11 +28,6 @@ std::string utc_now() {
   std::array<char, 32> text{};
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text.data();
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
 // Metrics of a cell whose layers were kept are kept too, under their names: a grid may be edited before it goes on.

@@ -23,7 +23,6 @@ class ModelSession {
   const std::shared_ptr<const ModelFiles>& files() const { return files_; }
   const std::shared_ptr<const ModelFiles>& before_injection() const { return original_; }  // files() if nothing is
   const std::optional<InjectPlan>& injection() const { return injection_; }
-  Ops& ops() const { return ops_; }
   DType compute() const { return compute_; }
 
   // The metric's texts as this model's tokens; `source` must stay the same.

@@ -3,6 +3,7 @@
 #include "data/corpora.h"
 #include "eval/store.h"
 #include "host/error.h"
+#include "host/output_file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -38,8 +39,7 @@ bool PartialCell::take() {
     if (descriptor.get() < 0) {
       const int error = errno;
       if (error == ENOENT) return false;
-      fail(error == ENOSPC || error == EDQUOT || error == EIO ? Exit::io : Exit::create, "{}: cannot be created: {}",
-           file.string(), std::strerror(error));
+      fail(creation_failure(error), "{}: cannot be created: {}", file.string(), std::strerror(error));
     }
     if (::flock(descriptor.get(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EINTR) continue;

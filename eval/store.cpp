@@ -35,8 +35,7 @@ void make_directory(const fs::path& path) {
   }
   const int error = errno;
   if (error == EEXIST) return;
-  fail(error == ENOSPC || error == EDQUOT || error == EIO ? Exit::io : Exit::create, "{}: cannot be created: {}",
-       path.string(), std::strerror(error));
+  fail(creation_failure(error), "{}: cannot be created: {}", path.string(), std::strerror(error));
 }
 
 // Temporary files may be there: of a process that is making the store right now, or died doing so.

@@ -30,8 +30,7 @@ std::filesystem::path directory_of(const std::filesystem::path& path) {
 constexpr std::string_view temporary_prefix = ".ptq-", temporary_suffix = ".tmp";
 
 std::string writer_name() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  std::string writer = ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "host";
+  std::string writer = host_name();
   std::array<char, 64> link{};  // "pid:[4026531836]"
   const ssize_t n = ::readlink("/proc/self/ns/pid", link.data(), link.size() - 1);
   writer += '.';
@@ -55,11 +54,16 @@ pid_t writer_of(std::string_view name) {
   return second == std::errc{} && stop == end && pid > 0 ? pid : 0;
 }
 
-Exit code_of(int error) {
-  return error == ENOSPC || error == EDQUOT || error == EIO || error == EFBIG ? Exit::io : Exit::create;
+}  // namespace
+
+std::string host_name() {
+  std::array<char, HOST_NAME_MAX + 1> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
-}  // namespace
+Exit creation_failure(int error) {
+  return error == ENOSPC || error == EDQUOT || error == EIO || error == EFBIG ? Exit::io : Exit::create;
+}
 
 OutputFile::OutputFile(const std::filesystem::path& path) : path_(path) {
   struct stat status {};
@@ -74,7 +78,7 @@ OutputFile::OutputFile(const std::filesystem::path& path) : path_(path) {
   if (fd_.get() < 0) {
     const int error = errno;
     temporary_.clear();
-    fail(code_of(error), "{}: cannot be created: {}", path.string(), std::strerror(error));
+    fail(creation_failure(error), "{}: cannot be created: {}", path.string(), std::strerror(error));
   }
 }
 

@@ -2,10 +2,12 @@
 // directory, synced, renamed, directory synced. Until publish() succeeds, what was there before is untouched.
 #pragma once
 
+#include "host/error.h"
 #include "host/input_file.h"
 #include "host/size.h"
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace ptq {
@@ -29,6 +31,12 @@ class OutputFile {
   std::filesystem::path path_, temporary_;
   Descriptor fd_;
 };
+
+// As this machine calls itself, empty where it does not tell: temporary files say whose they are.
+std::string host_name();
+
+// Of a file or directory that could not be created: 74 for a disk that is full or broken, else 73.
+Exit creation_failure(int error);
 
 // Makes what was created or renamed in a directory survive a crash of the machine. Exit 74.
 void sync_directory(const std::filesystem::path& path);

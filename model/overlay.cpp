@@ -10,10 +10,7 @@ void TensorOverlay::replace(const TensorInfo& info, Changed changed) {
   check(at != tensors_.end() && at->second.shape == info.shape && is_float(at->second.dtype) && is_float(info.dtype),
         "{} {} cannot take the place of a tensor of the model", info.name, to_string(info.shape));
   at->second.dtype = info.dtype;
-  Changed& was = changed_[info.name];
-  bytes_ -= was.value ? was.value.bytes() : 0;
-  bytes_ += changed.value ? changed.value.bytes() : 0;
-  was = std::move(changed);
+  changed_[info.name] = std::move(changed);
 }
 
 void TensorOverlay::put(const std::string& name, const Tensor& value) {

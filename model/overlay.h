@@ -17,7 +17,6 @@ class TensorOverlay final : public Checkpoint {
   // `name` is a floating-point tensor of the base, by its stored name; the shape stays. Not while others read.
   void put(const std::string& name, const Tensor& value);
   void put_all(const std::shared_ptr<const Checkpoint>& file);  // all tensors of a file
-  std::size_t bytes() const { return bytes_; }                  // of the tensors in memory
 
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   Tensor read(const std::string& name, DType as, std::int64_t begin = 0, std::int64_t end = -1) const override;
@@ -33,7 +32,6 @@ class TensorOverlay final : public Checkpoint {
   std::shared_ptr<const ModelFiles> base_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, Changed> changed_;
-  std::size_t bytes_ = 0;
 };
 
 }  // namespace ptq

@@ -65,8 +65,8 @@ void add_grid_options(CLI::App& command, GridOptions& o, bool store_required) {
 
 GridJob::GridJob(const GridOptions& o, const GlobalOptions& global, bool dtype_given)
     : grid_(read_grid(o.grid)), rate_(rate_of(global, o.tflops)), shard_(parse_shard(o.shard)) {
-  require(!dtype_given || !grid_.dtype, Exit::usage, "--dtype: the grid says dtype = \"{}\" itself",
-          name_of(*grid_.dtype));
+  if (dtype_given && grid_.dtype)
+    fail(Exit::usage, "--dtype: the grid says dtype = \"{}\" itself", name_of(*grid_.dtype));
   settings_ = {.backend = backend_of(global.device), .dtype = global.compute_dtype()};
   paths_.grid = std::filesystem::path(o.grid).parent_path();
   if (paths_.grid.empty()) paths_.grid = ".";

@@ -170,8 +170,15 @@ GridInputs::GridInputs(const Grid& grid, GridPaths paths, GridSettings settings,
       digests_(std::move(digests)),
       resolve_(std::move(resolve)) {}
 
-fs::path GridInputs::model_directory(std::size_t model) const {
-  return resolve_(paths_.model_path(grid_.model.at(model).path));
+fs::path GridInputs::model_directory(std::size_t model) const { return model_directory(grid_.model.at(model).path); }
+
+fs::path GridInputs::model_directory(const std::string& path) const {
+  try {
+    return resolve_(paths_.model_path(path));
+  } catch (const Error& e) {
+    if (e.code() != Exit::missing || paths_.models.empty() || fs::path(path).is_absolute()) throw;
+    fail(Exit::missing, "nothing at {}; {}", (paths_.models / path).string(), e.what());
+  }
 }
 
 CalibrationRequest GridInputs::request_of(const GridSet& set) const {
@@ -207,7 +214,7 @@ std::vector<MissingInput> GridInputs::missing(const std::vector<std::size_t>& ce
   };
   for (const auto& [path, needed] : models) {
     attempt(needed, [&, &path = path] {
-      const fs::path directory = resolve_(paths_.model_path(path));
+      const fs::path directory = model_directory(path);
       ModelFiles::open(directory);  // config and headers of all files
       load_tokenizer(directory);
     });

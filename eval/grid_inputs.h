@@ -54,6 +54,7 @@ class GridInputs {
   CellInputs inputs(const GridCell& cell);
 
   std::filesystem::path model_directory(std::size_t model) const;
+  std::filesystem::path model_directory(const std::string& path) const;  // as the grid file has it
   std::shared_ptr<const Tokenizer> tokenizer(std::size_t model);
   const MetricSource& source(std::size_t metric);
   const DrawnWindows& windows(std::size_t model, std::size_t set);  // valid until the next draw is asked for

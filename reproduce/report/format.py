@@ -51,3 +51,7 @@ def p_value(p):
 
 def with_error(value, error, digits):
     return f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def counted(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -3,6 +3,7 @@
 from report import claim_figures, tables
 from report.activation_figures import ActivationFigures
 from report.document import Heading, Items, Picture, Table, Text
+from report.format import counted
 from report.quality_figures import QualityFigures
 from report.style import Palette
 from report.summary import rules, summary
@@ -110,7 +111,7 @@ class Page:
                         )
                     )
             if part.rows:
-                fold = f"{len(part.rows)} comparisons" if len(part.rows) > FOLD_ABOVE or not decides else ""
+                fold = counted(len(part.rows), "comparison") if len(part.rows) > FOLD_ABOVE or not decides else ""
                 made.append(tables.comparisons(part, fold))
         return made
 

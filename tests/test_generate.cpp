@@ -304,7 +304,8 @@ TEST(GenerateGolden, SmolLm2GreedyIds) {
   const auto ops = make_test_ops();
   const Transformer model = load_model(directory.parent_path(), *ops, DType::f32);
   const auto tokenizer = load_tokenizer(directory.parent_path());
-  for (const auto& prompt : read_json(golden, "golden").at("prompts")) {
+  const auto document = read_json(golden, "golden");
+  for (const auto& prompt : document.at("prompts")) {
     SCOPED_TRACE(prompt.at("prompt").get<std::string>());
     const auto ids = prompt.at("ids").get<Ids>();
     EXPECT_EQ(tokenizer->encode(prompt.at("prompt").get<std::string>()), ids);

@@ -191,7 +191,7 @@ def marker_of(place):
 
 
 def twin_panel(axis, part, methods, subjects):
-    values = []
+    values, ends = [], []
     for row in part.rows:
         if row.effect is None:
             continue
@@ -200,13 +200,16 @@ def twin_panel(axis, part, methods, subjects):
         if row.effect.known and row.effect.df > 1.5:  # of two seeds an interval says nothing
             low, high = (np.clip(np.exp(v), 0.2, 1e4) for v in np.clip(row.interval(), -5, 10))
             axis.plot([low, high], [y, y], color=COLORS[i % len(COLORS)], linewidth=1.2)
+            ends += [low, high]
         values.append(math.exp(row.value()))
         axis.plot(values[-1], y, marker_of(i), color=COLORS[i % len(COLORS)], markersize=5)
     axis.axvline(1.0, color="0.3", linewidth=0.9)
-    low, high = min(0.95, 0.95 * min(values)), max(1.15, 1.2 * max(values))
+    # A long interval runs out of the frame rather than squeezing all others.
+    shown = np.clip([*values, *ends], min(values) / 2, 2 * max(values))
+    low, high = min(0.95, 0.97 * min(shown)), max(1.15, 1.05 * max(shown))
     if high > 3:
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 else (1,)))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 100 else (1,)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(low, high)
